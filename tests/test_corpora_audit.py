@@ -1,0 +1,113 @@
+"""Audit of corpora on clips with known faults."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import butter, sosfiltfilt
+
+from foleylib import corpora
+from foleylib.corpora_audit import _fingerprint, _near_duplicates, _power, effective_bandwidth
+
+RATE = 16000
+RNG = np.random.default_rng(5)
+
+
+@pytest.fixture(scope="module")
+def noises():
+    return 0.1 * np.random.default_rng(5).standard_normal((4, RATE))
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory, noises):
+    root = tmp_path_factory.mktemp("audit")
+    burst = np.where(np.arange(RATE) < 800, noises[2], 0.0)
+    waves = {
+        "test/copy": noises[0],
+        "test/near": 0.5 * noises[1] + 1e-5,
+        "train/burst": burst,
+        "train/loud": np.clip(30 * noises[3], -1, 32767 / 32768),
+        "train/one": noises[0],
+        "train/silent": np.zeros(RATE),
+        "train/third": noises[0],
+        "train/tone": 0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE),
+        "train/two": noises[1],
+    }
+    (root / "in/x").mkdir(parents=True)
+    lines = ["path,label,split"]
+    for name, wave in waves.items():
+        split, stem = name.split("/")
+        soundfile.write(root / f"in/x/{stem}.wav", wave, RATE, subtype="PCM_16")
+        lines.append(f"x/{stem}.wav,x,{split}")
+    (root / "in/metadata.csv").write_text("\n".join(lines))
+    base = {"kind": "folder", "root": str(root / "in"), "classes": None, "folds": {}, "split_fractions": {}}
+    shape = {"rate": RATE, "seconds": 1.0, "fit": "pad", "crop": "start", "min_seconds": 0.5, "seed": 0, "jobs": 1}
+    settings = SimpleNamespace(**base, **shape, prompts={}, prompt_template=None, ambience=0.0)
+    corpora.prepare("faults", settings, root / "out")
+    return corpora.audit(root / "out").set_index("id")
+
+
+def test_levels(audited):
+    assert audited.rms_db["x-two"] == pytest.approx(-20, abs=0.2)
+    assert audited.rms_db["x-silent"] == pytest.approx(-120) and audited.peak["x-silent"] == 0
+    assert audited.silence_fraction["x-burst"] == pytest.approx(0.94)  # 3 of 50 frames hold the burst
+    assert audited.clipped_fraction["x-loud"] == pytest.approx(0.74, abs=0.02)
+    assert audited.clipped_fraction.drop("x-loud").max() == 0
+
+
+def test_duplicates(audited):
+    assert audited.duplicate_of["x-copy"] == "x-one" and audited.duplicate_kind["x-copy"] == "exact"
+    assert audited.duplicate_of["x-third"] == "x-one" and audited.duplicate_kind["x-third"] == "exact"
+    assert audited.duplicate_of["x-near"] == "x-two" and audited.duplicate_kind["x-near"] == "near"
+    assert (audited.duplicate_of.drop(["x-copy", "x-third", "x-near"]) == "").all()
+
+
+def test_problems(audited):
+    problems = corpora.audit_problems(audited.reset_index()).set_index("problem")
+    assert problems["count"].to_dict() == {
+        "quiet": 1,
+        "mostly silent": 2,
+        "clipped": 1,
+        "narrow band": 2,
+        "exact duplicate in the same split": 1,
+        "near duplicate in the same split": 0,
+        "exact duplicate in another split": 1,
+        "near duplicate in another split": 1,
+    }
+    assert problems.examples["exact duplicate in another split"] == ["x-copy"]
+
+
+@pytest.mark.parametrize("cutoff", [1000, 4000])
+def test_bandwidth_of_filtered_noise(noises, cutoff):
+    wave = sosfiltfilt(butter(12, cutoff, output="sos", fs=RATE), noises[0])
+    bandwidth = effective_bandwidth(_power(wave).mean(axis=0), RATE)
+    assert cutoff < bandwidth < 1.5 * cutoff
+
+
+def test_bandwidth_closed_forms(noises):
+    tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
+    assert effective_bandwidth(_power(tone).mean(axis=0), RATE) == pytest.approx(1000, abs=5 * RATE / 1024)
+    assert effective_bandwidth(_power(noises[0]).mean(axis=0), RATE) == RATE / 2
+    assert effective_bandwidth(_power(np.zeros(RATE)).mean(axis=0), RATE) == 0
+    quiet = np.rint(sosfiltfilt(butter(12, 2000, output="sos", fs=RATE), noises[0]) / 500 * 32768) / 32768
+    assert effective_bandwidth(_power(quiet).mean(axis=0), RATE) < 4000  # quantisation noise does not count
+
+
+def test_power_of_white_noise_is_its_variance(noises):
+    assert _power(noises[0])[:, 5:-5].mean() == pytest.approx(0.01, rel=0.1)
+
+
+def test_near_duplicates_equal_brute_force():
+    prints = np.array([_fingerprint(_power(RNG.standard_normal(4000))) for _ in range(60)])
+    prints[40:] = prints[:20] + 1e-4 * RNG.standard_normal((20, 1024))
+    prints /= np.linalg.norm(prints, axis=1, keepdims=True)
+    splits = RNG.choice(["train", "test"], 60)
+    found = _near_duplicates(prints.astype(np.float32), splits, np.arange(60), 0.999)
+    assert list(found) == [-1] * 40 + list(range(20))
+
+
+def test_near_duplicates_prefer_another_split():
+    prints = np.tile(_fingerprint(_power(RNG.standard_normal(4000))), (4, 1)).astype(np.float32)
+    assert list(_near_duplicates(prints, np.array(["b", "a", "a", "b"]), np.arange(4), 0.999)) == [-1, 0, 0, 1]
+    assert list(_near_duplicates(prints, np.array(["b", "a", "a", "b"]), np.array([1, 2]), 0.999)) == [-1, -1, 1, -1]

@@ -1,0 +1,181 @@
+"""Embedded synthetic corpus: determinism, ranges, ground truth, and whether its classes can be told apart."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import stft
+
+from foleylib import synth
+from foleylib.synth_dsp import Board, biquad, wavetable
+
+
+def render(label, index=0, *, seed=0, rate=16000, seconds=1.28, ambience=1.0):
+    return synth.render(label, seed=seed, index=index, rate=rate, seconds=seconds, ambience=ambience)
+
+
+def active_level(wave, info, rate):
+    """RMS inside the events over the RMS of the whole clip."""
+    inside = np.zeros(wave.size, bool)
+    for event in info["events"]:
+        inside[int(event["onset"] * rate) : int(event["offset"] * rate) + 1] = True
+    return np.sqrt(np.mean(wave[inside] ** 2)) / np.sqrt(np.mean(wave**2))
+
+
+def assert_sound(wave, info, rate, seconds):
+    assert wave.dtype == np.float32 and wave.shape == (round(seconds * rate),)
+    assert np.isfinite(wave).all()
+    assert 0.1 <= np.abs(wave).max() <= 0.95
+    assert abs(wave.mean(dtype=np.float64)) < 1e-6
+    assert info["events"]
+    onsets = [event["onset"] for event in info["events"]]
+    assert onsets == sorted(onsets) and onsets[0] <= 0.3
+    assert all(0 <= event["onset"] < event["offset"] <= seconds + 1 / rate for event in info["events"])
+    assert all(type(value) in (float, str) for value in info["parameters"].values())
+
+
+def test_names():
+    assert synth.FOLEY == (
+        "DogBark",
+        "Footstep",
+        "GunShot",
+        "Keyboard",
+        "MovingMotorVehicle",
+        "Rain",
+        "Sneeze_Cough",
+    )
+    assert synth.BROAD[:7] == synth.FOLEY and len(set(synth.BROAD)) == len(synth.BROAD) >= 20
+
+
+@pytest.mark.parametrize("label", synth.BROAD)
+def test_clips_are_sound_and_events_carry_the_energy(label):
+    for index in range(8):
+        wave, info = render(label, index)
+        assert_sound(wave, info, 16000, 1.28)
+        assert active_level(wave, info, 16000) > 0.95
+
+
+@pytest.mark.parametrize("label", synth.BROAD)
+def test_same_arguments_same_clip_and_others_differ(label):
+    first, info = render(label, 3)
+    again, info_again = render(label, 3)
+    assert np.array_equal(first, again) and info == info_again
+    for other in (render(label, 4), render(label, 3, seed=1)):
+        assert not np.array_equal(first, other[0]) and info["parameters"] != other[1]["parameters"]
+
+
+@pytest.mark.parametrize("label", synth.BROAD)
+def test_parameters_and_events_do_not_depend_on_the_rate(label):
+    low, info_low = render(label, 5, rate=8000)
+    high, info_high = render(label, 5, rate=44100)
+    assert info_low["parameters"] == info_high["parameters"]
+    for a, b in zip(info_low["events"], info_high["events"], strict=True):
+        assert a["onset"] == b["onset"] and a["offset"] == pytest.approx(b["offset"], abs=3e-4)
+    assert_sound(low, info_low, 8000, 1.28)
+    assert_sound(high, info_high, 44100, 1.28)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    label=st.sampled_from(synth.BROAD),
+    index=st.integers(0, 10**6),
+    seed=st.integers(0, 2**32),
+    rate=st.sampled_from((8000, 16000, 22050, 24000, 32000, 48000)),
+    seconds=st.floats(0.5, 2.5),
+    ambience=st.floats(0.0, 1.0),
+)
+def test_any_clip_is_sound(label, index, seed, rate, seconds, ambience):
+    wave, info = render(label, index, seed=seed, rate=rate, seconds=seconds, ambience=ambience)
+    assert_sound(wave, info, rate, seconds)
+
+
+@pytest.mark.parametrize("label", synth.BROAD)
+def test_ten_seconds(label):
+    wave, info = render(label, seconds=10)
+    assert_sound(wave, info, 16000, 10)
+
+
+def test_no_ambience_is_dry_and_nearly_silent_between_events():
+    wave, info = render("ClockTick", ambience=0.0)
+    silent = wave[int((info["events"][0]["offset"] + 0.02) * 16000) : int(info["events"][1]["onset"] * 16000)]
+    assert silent.size and np.sqrt(np.mean(silent**2)) < 2e-3 * np.abs(wave).max()
+
+
+@pytest.mark.parametrize("label", ["GunShot", "Rain", "Keyboard", "GlassBreak"])
+def test_bright_sounds_reach_past_the_nyquist_frequency_of_lower_rates(label):
+    wave, _ = render(label, rate=48000, ambience=0.0)
+    power = np.abs(np.fft.rfft(wave)) ** 2
+    f = np.fft.rfftfreq(wave.size, 1 / 48000)
+    assert power[f > 12000].sum() / power.sum() > 1e-4
+
+
+def test_harmonics_leave_out_what_would_alias():
+    board = Board(8000, 1.0, np.random.default_rng(0), np.random.default_rng(1))
+    tone = board.harmonics(np.full(8000, 1000.0), np.ones(20))
+    power = np.abs(np.fft.rfft(tone * np.hanning(8000))) ** 2
+    peaks = np.flatnonzero(power > 1e-6 * power.max())  # bins of 1 Hz
+    assert set(np.unique(np.round(peaks / 1000))) == {1, 2, 3} and np.abs(peaks % 1000 - 500).min() > 490
+
+
+def test_wavetable_equals_the_sine_series():
+    cycles, weights = np.linspace(0, 7, 500), np.array([1.0, 0.5, 0.25])
+    expected = sum(w * np.sin(2 * np.pi * k * cycles) for k, w in enumerate(weights, start=1))
+    assert np.allclose(wavetable(weights, cycles), expected, atol=1e-5)
+
+
+def test_biquad_gains():
+    def gain(section, f):
+        z = np.exp(-2j * np.pi * f / 16000 * np.arange(3))
+        return abs(section[:3] @ z / (section[3:] @ z))
+
+    assert gain(biquad("peak", 1000, 5, 16000), 1000) == pytest.approx(1)
+    assert gain(biquad("low", 1000, 0.7071, 16000), 1000) == pytest.approx(0.7071, abs=1e-4)
+    assert gain(biquad("low", 1000, 0.7071, 16000), 0) == pytest.approx(1)
+    assert gain(biquad("high", 1000, 0.7071, 16000), 8000) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"label": "Cow"}, "unknown label 'Cow'.*DogBark.*Frog"),
+        ({"rate": 4000}, "rate=4000"),
+        ({"seconds": 0.1}, "seconds=0.1"),
+        ({"seconds": float("nan")}, "seconds=nan"),
+        ({"ambience": 1.5}, "ambience=1.5"),
+    ],
+)
+def test_errors_name_what_is_wrong(change, match):
+    with pytest.raises(ValueError, match=match):
+        synth.render(**({"label": "Rain", "seed": 0, "index": 0, "rate": 16000, "seconds": 1.0} | change))
+
+
+def test_texts():
+    for label in synth.BROAD:
+        assert 5 <= len(set(synth.captions(label))) <= 6
+        assert synth.prompt(label) == synth.prompt(label).lower().strip()
+    every = [text for label in synth.BROAD for text in synth.captions(label)]
+    assert len(set(every)) == len(every)
+    assert synth.prompt("Keyboard") == "someone using keyboard"
+    for function in (synth.captions, synth.prompt):
+        with pytest.raises(ValueError, match="unknown label"):
+            function("Cow")
+
+
+def features(wave):
+    """Mean and deviation over time of 32 log band energies, and the deviation of their differences [shape=(96,)]."""
+    power = np.abs(stft(wave, nperseg=512, noverlap=352)[2]) ** 2
+    edges = np.unique(np.geomspace(2, 257, 33).astype(int))
+    bands = np.log(np.add.reduceat(power, edges[:-1], axis=0) + 1e-9)
+    return np.concatenate([bands.mean(1), bands.std(1), np.diff(bands, axis=1).std(1)])
+
+
+def test_foley_classes_can_be_told_apart():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x = np.array([[features(render(label, i)[0]) for i in range(30)] for label in synth.FOLEY])  # (7, 30, 96)
+    y = np.arange(7).repeat(20), np.arange(7).repeat(10)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+    model.fit(x[:, :20].reshape(140, -1), y[0])
+    assert model.score(x[:, 20:].reshape(70, -1), y[1]) > 0.85
