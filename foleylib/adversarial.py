@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
+from foleylib import train, vocoder
+
 PERIODS = (2, 3, 5, 7, 11)
 SCALES = 3
 SLOPE = 0.1  # of the leaky ReLUs
@@ -199,3 +201,68 @@ def generator_terms(discriminators, log_mel, real, fake):
     terms["adversarial"] = sum(((1 - score) ** 2).mean() for score, _ in judged_fake)
     terms["feature_matching"] = sum((a - b).abs().mean() for a, b in pairs)
     return terms
+
+
+def fit(settings, waves, log_mel, *, seed, scratch, device="auto", precision="no", held_out=None):
+    """Train a HiFi-GAN: on the mel loss alone until step `settings.adversarial_from`, then against discriminators too.
+
+    Parameters
+    ----------
+    settings : foleylib.params.Vocoder
+    waves : corpora.Waves
+        training clips, `waves[indices]` -> (B, T)
+    log_mel : mel.LogMel
+        with "dataset" padding
+    seed : int
+    scratch : Path
+        folder of the resumable state
+    held_out : torch.Tensor [shape=(N, T)], optional
+        clips whose mel error is logged while training
+
+    Returns
+    -------
+    generator : transformers.SpeechT5HifiGan
+        without weight norm, averaged weights, in evaluation mode
+    history : pandas.DataFrame
+    """
+    mel, start = log_mel.config, settings.adversarial_from
+    config = vocoder.generator_config(mel.rate, n_mels=mel.n_mels, channels=settings.channels)
+    model = vocoder.apply_weight_norm(vocoder.generator(config, seed=seed))
+    judges = Discriminators(
+        width=settings.discriminator_width, periods=tuple(settings.periods), scales=settings.scales, seed=seed
+    )
+    log_mel.to(train.pick_device(device))
+
+    def heard(module, batch, generator):  # one segment and one generated wave a step, shared by both sides
+        if "fake" not in batch:
+            cpu = torch.Generator().manual_seed(generator.initial_seed())
+            mels = log_mel(batch["waves"])[:, 0]  # (B, frames, n_mels)
+            batch["real"], mels = vocoder.random_segments(batch["waves"], mels, settings.segment, mel.hop, cpu)
+            batch["fake"] = vocoder.trim(module(mels), mels.shape[1], mel.hop)
+        return batch["real"], batch["fake"]
+
+    def discriminators_loss(module, batch, generator):
+        return discriminator_terms(module, *heard(model, batch, generator))
+
+    def generator_loss(module, batch, generator):
+        return generator_terms(judges if batch["step"] >= start else None, log_mel, *heard(module, batch, generator))
+
+    players = {
+        "discriminators": train.Player(judges, discriminators_loss, DISCRIMINATOR_WEIGHTS, start=start),
+        "generator": train.Player(model, generator_loss, GENERATOR_WEIGHTS),
+    }
+    validate = None if held_out is None else lambda: {"mel": mel_error(model, held_out, log_mel)}
+    history = train.fit(players, lambda i: {"waves": waves[i]}, len(waves), settings.train, seed=seed, scratch=scratch,
+                        device=device, precision=precision, validate=validate)  # fmt: skip
+    return vocoder.remove_weight_norm(model).cpu().eval(), history
+
+
+@torch.no_grad()
+def mel_error(model, waves, log_mel, batch=16):
+    """Mean absolute difference between the log-mels of waves (N, T) and of their re-synthesis, natural-log units."""
+    total = 0.0
+    for part in waves.split(batch):
+        mels = log_mel(part.to(log_mel.basis.device))[:, 0]  # (B, frames, n_mels)
+        made = vocoder.trim(model(mels), mels.shape[1], log_mel.config.hop)
+        total += float((log_mel(made)[:, 0] - mels).abs().mean()) * len(part)
+    return total / len(waves)

@@ -57,3 +57,35 @@ def denoising_terms(unet, z_0: torch.Tensor, condition: torch.Tensor, alphas_bar
     if snr_gamma is not None:
         error = error * min_snr_weight(n, alphas_bar, snr_gamma)
     return {"ddpm": error.mean()}
+
+
+@torch.no_grad()
+def errors_by_level(data: dict, unet, alphas_bar: torch.Tensor, *, levels: int = 10, seed: int = 0, limit: int = 64):
+    """Noise-prediction error of `unet` at evenly spaced steps, for several sets of cached clips.
+
+    Parameters
+    ----------
+    data : name -> `ldm.Latents`; the same noise is drawn for the same clip of every set.
+    limit : clips of each set that are used.
+
+    Returns
+    -------
+    DataFrame [n, one column a name], mean squared error per latent element.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from foleylib import train, vae
+
+    steps = torch.linspace(0, len(alphas_bar) - 1, levels).long()
+    table = {"n": steps.tolist()}
+    for name, latents in data.items():
+        batch = latents[np.arange(min(limit, len(latents)))]
+        z_0 = vae.sample(batch["moments"], latents.scale, train.step_generator("cpu", seed)).to(unet.device)
+        condition, table[name] = batch["condition"].to(unet.device), []
+        for n in steps:
+            eps = torch.randn(z_0.shape, generator=train.step_generator("cpu", seed, int(n))).to(z_0)
+            at = n.to(z_0.device).expand(len(z_0))
+            estimate = unet(add_noise(z_0, eps, at, alphas_bar), at, None, class_labels=condition).sample
+            table[name].append(float((estimate - eps).square().mean()))
+    return pd.DataFrame(table)

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from foleylib import train
 from foleylib.embedders import Embedder, weights_sha256
 from foleylib.mel import MelConfig
 from foleylib.panns import PannsCnn, PannsConfig, gain_and_shift, mixup, spec_augment
@@ -119,3 +120,39 @@ def load_judge(folder, *, device="cpu"):
     return Embedder(
         "judge", model.config.embedding_dim, model.config.mel.rate, weights_sha256(folder), model.to(device)
     )
+
+
+def fit(settings, waves, targets, labels, *, rate, seed, scratch, device="auto", precision="no", held_out=None):
+    """Train the judge on real clips and nothing else; returns (Embedder in evaluation mode, history).
+
+    Parameters
+    ----------
+    settings : foleylib.params.Judge
+    waves : corpora.Waves
+        training clips
+    targets : np.ndarray [shape=(N,)]
+        their classes, indices into `labels`
+    rate : int
+        of the clips (Hz)
+    held_out : (torch.Tensor [shape=(M, T)], torch.Tensor [shape=(M,)]), optional
+        clips and classes whose accuracy is logged while training
+    """
+    config = JudgeConfig(
+        rate=rate, fmax=min(8000.0, rate / 2), widths=tuple(settings.widths), embedding_dim=settings.embedding_dim
+    )
+    model, targets = build_judge(config, labels, seed=seed), torch.as_tensor(targets.copy())
+
+    def loss(module, batch, generator):
+        cpu = torch.Generator().manual_seed(generator.initial_seed())
+        return judge_terms(model, batch["waves"], batch["targets"], generator=cpu, mixup_alpha=settings.mixup_alpha)
+
+    def accuracy():
+        predicted = torch.cat([model(part)["logits"].argmax(1).cpu() for part in held_out[0].to(place).split(64)])
+        return {"accuracy": float((predicted == held_out[1]).double().mean())}
+
+    place = train.pick_device(device)
+    player = train.Player(model, loss, {"cross_entropy": 1.0})
+    history = train.fit({"judge": player}, lambda i: {"waves": waves[i], "targets": targets[i]}, len(waves),
+                        settings.train, seed=seed, scratch=scratch, device=device, precision=precision,
+                        validate=accuracy if held_out is not None else None)  # fmt: skip
+    return model.cpu().eval(), history

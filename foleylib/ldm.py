@@ -71,6 +71,14 @@ class Latents:
                 "condition": torch.from_numpy(np.ascontiguousarray(self.embeddings[indices])).float()}  # fmt: skip
 
 
+def splits(folder: Path, condition: str, scale: float) -> dict[str, Latents]:
+    """The training and, where there are any, validation clips of a features folder, conditioned on "audio" or "text"."""
+    from foleylib import features
+
+    found = {split: features.load(folder, split)[1] for split in ("train", "val")}
+    return {k: Latents(v["moments"], v[condition], scale) for k, v in found.items() if len(v["moments"])}
+
+
 def loss(alphas_bar: torch.Tensor, unconditional: torch.Tensor, scale: float, *, condition_dropout: float,
          snr_gamma: float | None) -> Callable[[torch.nn.Module, dict, torch.Generator], train.Terms]:  # fmt: skip
     """The training loss of an LDM on cached latents, for `train.Player`."""
@@ -116,3 +124,14 @@ def held_out_loss(unet, data: Latents, alphas_bar: torch.Tensor, *, levels: int 
 def parameters(module: torch.nn.Module) -> int:
     """Number of parameters."""
     return sum(p.numel() for p in module.parameters())
+
+
+def digest(module: torch.nn.Module) -> str:
+    """SHA-256 of a module's weights, by name."""
+    import hashlib
+
+    sha = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()

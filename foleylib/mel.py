@@ -1,6 +1,6 @@
 """Log-mel front ends: magnitude STFT, Slaney mel filters, ln(max(x, 1e-5))."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -113,3 +113,8 @@ class LogMel(nn.Module):
             )
             mel = self.basis @ spectrum.abs()  # (B, n_mels, frames)
             return mel.clamp(min=FLOOR).log().transpose(1, 2)[:, None]
+
+
+def front_end(settings):
+    """The `LogMel` of an experiment's rate and padding (`params.Audio`)."""
+    return LogMel(replace(FRONT_ENDS[settings.rate], padding=settings.padding))

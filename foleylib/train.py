@@ -1,5 +1,6 @@
 """The one training loop: warm-up, clipping, EMA, history, atomic checkpoints and exact resume for every stage."""
 
+import math
 import os
 import shutil
 import sys
@@ -21,7 +22,8 @@ class Player:
     Attributes
     ----------
     module : the parameters that are trained.
-    loss : ``loss(module, batch, generator) -> {name: scalar}``; every draw comes from `generator`.
+    loss : ``loss(module, batch, generator) -> {name: scalar}``; every draw comes from `generator`, the batch also
+        holds the number of the step under "step", and all players of a step get the same batch.
     weights : the factor of each term in the sum; a term that is not named here is an error.
     start : first step at which this player moves (a discriminator that waits, say).
     """
@@ -35,7 +37,9 @@ class Player:
 def pick_device(name: str = "auto") -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', but torch sees no CUDA device: set device to 'auto' or 'cpu' in params.yaml")
+        raise ValueError(
+            "device is 'cuda', but torch sees no CUDA device: set device to 'auto' or 'cpu' in params.yaml"
+        )
     return torch.device("cuda" if name in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
 
 
@@ -57,7 +61,7 @@ def learning_rate(step: int, settings) -> float:
     warm = min(1.0, (step + 1) / max(1, settings.warmup))
     if settings.schedule == "constant":
         return settings.lr * warm
-    return settings.lr * warm * (0.55 + 0.45 * np.cos(np.pi * step / max(1, settings.steps)))
+    return settings.lr * warm * (0.55 + 0.45 * math.cos(math.pi * step / max(1, settings.steps)))
 
 
 def progress(iterable=None, **options):
@@ -82,7 +86,8 @@ class _Side:
         )
         self.module, self.optimizer = accelerator.prepare(player.module, optimizer)
         self.weights = weights
-        self.ema = EMAModel(weights, decay=settings.ema_decay) if settings.ema_decay else None
+        # update_after_step=-1: decay min(d, (1 + n) / (10 + n)) from the first update on, as LitEma counts
+        self.ema = EMAModel(weights, decay=settings.ema_decay, update_after_step=-1) if settings.ema_decay else None
 
     def update(self, batches: list[dict], step: int, generator: torch.Generator) -> dict[str, float]:
         """One optimiser step over the micro-batches; returns the mean of each loss term."""
@@ -180,7 +185,9 @@ def _step(sides: dict[str, _Side], load, n: int, settings, step: int, seed: int,
     generator = step_generator(accelerator.device, seed, step, rank)
     torch.manual_seed(generator.initial_seed())  # dropout and the like draw from the global stream
     mine = batch_indices(seed, step, n, settings.batch_size * settings.accumulate)[rank::world]
-    batches = [_to(load(part), accelerator.device) for part in np.array_split(mine, settings.accumulate)]
+    batches = [
+        _to(load(part), accelerator.device) | {"step": step} for part in np.array_split(mine, settings.accumulate)
+    ]
     row = {"step": step + 1}
     for side in sides.values():
         if step >= side.player.start:

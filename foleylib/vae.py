@@ -7,7 +7,7 @@ import torch
 
 from foleylib import train
 
-# AudioLDM's VAE, 55.38 M parameters (PAPERS 1.0 of the design: ch 128, mult 1 2 4, 8 latent channels, ratio 4).
+# AudioLDM's VAE, 55.38 M parameters (ch 128, mult 1 2 4, 8 latent channels, ratio 4).
 PUBLISHED = {"channels": [128, 256, 512], "layers": 2, "latent_channels": 8, "groups": 32}
 
 

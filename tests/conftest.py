@@ -51,3 +51,90 @@ def golden(shared):
         return SimpleNamespace(manifest=manifest, inputs=inputs, outputs=outputs, rows=rows)
 
     return case
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory):
+    """A project root of the repository's params.yaml with the smoke profile, smaller still: two classes of 0.32 s."""
+    import shutil
+
+    import yaml
+
+    from foleylib import params
+
+    root, repository = tmp_path_factory.mktemp("project"), Path(__file__).resolve().parents[1]
+    shutil.copytree(repository / "params", root / "params")
+    shutil.copy(repository / "params.yaml", root)
+    params.apply_profile("smoke", params=root / "params.yaml")
+    settings = yaml.safe_load((root / "params.yaml").read_text())
+    settings["audio"]["seconds"] = 0.32
+    for corpus in settings["corpora"].values():
+        corpus |= {"seconds": 0.32, "classes": ["DogBark", "Rain"], "jobs": 1}
+        corpus["clips_per_class"] = {"train": 4, "val": 2, "test": 4}
+    clap = settings["foundation"]["clap"]
+    clap |= {"dim": 48, "text": {"vocabulary": 300, "hidden": 16, "layers": 1, "heads": 2, "max_tokens": 40}}
+    clap["audio"] |= {"seconds": 0.32, "width": 8, "depths": [1, 1], "heads": [1, 2]}
+    settings["judge"] |= {"widths": [4, 8], "embedding_dim": 8}
+    settings["device"] = "cpu"
+    (root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_root):
+    """Settings of `tiny_root`."""
+    from foleylib import params
+
+    return params.load(tiny_root / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tiny, tiny_root):
+    """Folder of a prepared corpus: 4 + 2 + 4 clips each of two classes."""
+    from foleylib import corpora
+
+    corpora.prepare("foley", tiny.corpora["foley"], tiny_root / "data" / "clips" / "foley")
+    return tiny_root / "data" / "clips" / "foley"
+
+
+@pytest.fixture(scope="session")
+def tiny_parts(tiny):
+    """Untrained parts of a pipeline, in eval mode: clap, vae, vocoder, unet. Tests do not change them."""
+    from foleylib import clap, pipeline, synth, vae, vocoder
+
+    sizes, captions = tiny.foundation, [c for label in ("DogBark", "Rain") for c in synth.captions(label)]
+    autoencoder = vae.build(sizes.vae.channels, sizes.vae.layers, sizes.vae.latent_channels, sizes.vae.groups, seed=0)
+    autoencoder.register_to_config(scaling_factor=0.7)
+    generator = vocoder.generator(vocoder.generator_config(tiny.audio.rate, channels=sizes.vocoder.channels), seed=0)
+    parts = {
+        "clap": clap.build(sizes.clap, captions, seed=0),
+        "vae": autoencoder,
+        "vocoder": generator,
+        "unet": pipeline.new_unet(tiny, 0),
+    }
+    return SimpleNamespace(**{name: part.eval() for name, part in parts.items()})
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tiny, tiny_root, tiny_parts):
+    """Folder models/foundation of `tiny_root`, filled from `tiny_parts`."""
+    from foleylib import pipeline, vocoder
+
+    out = tiny_root / "models" / "foundation"
+    tiny_parts.clap.save(out / "clap")
+    tiny_parts.vae.save_pretrained(out / "vae")
+    vocoder.save(tiny_parts.vocoder, out / "vocoder")
+    frozen = {name: getattr(tiny_parts, name) for name in ("clap", "vae", "vocoder")}
+    pipeline.save_pipeline(out / "ldm", tiny_parts.unet, tiny, **frozen)
+    return out
+
+
+@pytest.fixture
+def tiny_paths(tiny_root, monkeypatch):
+    """`foleylib.paths` with everything under `tiny_root` while a test runs."""
+    from foleylib import paths
+
+    inside = {name: path.relative_to(paths.ROOT) for name, path in vars(paths).items() if isinstance(path, Path)}
+    for name, path in inside.items():
+        monkeypatch.setattr(paths, name, tiny_root / path)
+    return paths

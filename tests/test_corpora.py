@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made_corpora import RATE, corpus, esc50, noise
 
 from foleylib import corpora, synth
-from foleylib.corpora_clips import Recipe, loudest_offset, shape_wave
+from foleylib.corpora.clips import Recipe, loudest_offset, shape_wave
 
 
 def test_every_unusable_file_is_named_and_nothing_is_written(tmp_path):

@@ -8,7 +8,7 @@ import soundfile
 from scipy.signal import butter, sosfiltfilt
 
 from foleylib import corpora
-from foleylib.corpora_audit import _fingerprint, _near_duplicates, _power, effective_bandwidth
+from foleylib.corpora.audit import _fingerprint, _near_duplicates, _power, effective_bandwidth
 
 RATE = 16000
 RNG = np.random.default_rng(5)

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from foleylib.fetch import CHUNK, FetchError, fetch, sha256_of, unpack
+from foleylib.corpora.fetch import CHUNK, FetchError, fetch, sha256_of, unpack
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

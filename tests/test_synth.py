@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.signal import stft
 
 from foleylib import synth
-from foleylib.synth_dsp import Board, biquad, wavetable
+from foleylib.synth.dsp import Board, biquad, wavetable
 
 
 def render(label, index=0, *, seed=0, rate=16000, seconds=1.28, ambience=1.0):

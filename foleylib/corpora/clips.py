@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from foleylib import audio
-from foleylib.corpora_manifest import CorpusError
+from foleylib.corpora.manifest import CorpusError
 
 FULL_SCALE = 0.9999
 LOUD_STEP_SECONDS = 0.01

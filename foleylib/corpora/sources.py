@@ -7,7 +7,7 @@ Each reader returns one row per clip: source_path (relative to the root), label,
 import csv
 from pathlib import Path
 
-from foleylib.corpora_manifest import CorpusError
+from foleylib.corpora.manifest import CorpusError
 
 AUDIO = (".wav", ".flac", ".ogg", ".mp3")
 

@@ -6,8 +6,8 @@ import string
 from collections import Counter
 from pathlib import Path
 
-from foleylib.corpora_manifest import CorpusError
-from foleylib.corpora_sources import DCASE_PROMPTS, READERS
+from foleylib.corpora.manifest import CorpusError
+from foleylib.corpora.sources import DCASE_PROMPTS, READERS
 from foleylib.paths import ROOT
 
 SPLITS = ("train", "val", "test")

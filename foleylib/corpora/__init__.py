@@ -4,16 +4,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from foleylib.corpora_audit import audit, audit_problems
-from foleylib.corpora_clips import Recipe, make_clips
-from foleylib.corpora_list import list_clips, source_root, spoken
-from foleylib.corpora_manifest import COLUMNS, CorpusError, digest, iter_waves, load, read_waves
-from foleylib.corpora_sources import DCASE_PROMPTS
+from foleylib.corpora.audit import audit, audit_problems
+from foleylib.corpora.clips import Recipe, make_clips
+from foleylib.corpora.listing import list_clips, source_root, spoken
+from foleylib.corpora.manifest import COLUMNS, CorpusError, Waves, digest, iter_waves, load, read_waves
+from foleylib.corpora.sources import DCASE_PROMPTS
 
 __all__ = [
     "COLUMNS",
     "DCASE_PROMPTS",
     "CorpusError",
+    "Waves",
     "audit",
     "audit_problems",
     "digest",

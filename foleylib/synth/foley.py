@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from foleylib.synth_dsp import arch, contour, swell
+from foleylib.synth.dsp import arch, contour, swell
 
 
 def dog_bark(board):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from foleylib.corpora_manifest import iter_waves, load
+from foleylib.corpora.manifest import iter_waves, load
 
 N_FFT = 1024
 CELLS = 32  # fingerprint: 32 bands x 32 times

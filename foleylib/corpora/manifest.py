@@ -128,6 +128,29 @@ def read_waves(out, manifest):
     return waves
 
 
+class Waves:
+    """The clips of a manifest by row number, read when asked for: `waves[rows]` is a tensor [shape=(B, T)], float32.
+
+    Parameters
+    ----------
+    out : str or Path
+        corpus folder
+    manifest : pandas.DataFrame
+        all or some of the rows of `load(out)`
+    """
+
+    def __init__(self, out, manifest):
+        self.clips = [(Path(out) / row.path, row.rate, row.seconds) for row in manifest.itertuples()]
+
+    def __len__(self):
+        return len(self.clips)
+
+    def __getitem__(self, rows):
+        import torch
+
+        return torch.from_numpy(np.stack([_read_clip(*self.clips[row]) for row in rows]))
+
+
 def digest(manifest):
     """SHA-256 over the ids and audio hashes of a manifest (or of some of its rows), whatever their order."""
     lines = sorted(f"{id} {sha256}\n" for id, sha256 in zip(manifest.id, manifest.sha256))

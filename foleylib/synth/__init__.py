@@ -8,12 +8,12 @@ import zlib
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 
-from foleylib import synth_broad, synth_foley
-from foleylib.synth_dsp import Board
-from foleylib.synth_text import TEXTS
+from foleylib.synth import broad, foley
+from foleylib.synth.dsp import Board
+from foleylib.synth.text import TEXTS
 
-MODELS = {**synth_foley.MODELS, **synth_broad.MODELS}
-FOLEY = tuple(synth_foley.MODELS)
+MODELS = {**foley.MODELS, **broad.MODELS}
+FOLEY = tuple(foley.MODELS)
 BROAD = tuple(MODELS)
 
 

@@ -1,8 +1,8 @@
-"""Sound models of the classes beyond Foley that make the broad pre-training corpus; see `synth_foley`."""
+"""Sound models of the classes beyond Foley that make the broad pre-training corpus; see `foley`."""
 
 import numpy as np
 
-from foleylib.synth_dsp import arch, contour, swell
+from foleylib.synth.dsp import arch, contour, swell
 
 
 def bell(board):
