@@ -1,59 +1,29 @@
-"""The smoke workspace: a copy of the repository in which the smoke graph runs, and the notebooks are then tested."""
+"""The smoke workspace, in which the smoke graph runs once a session; the notebooks are then tested on it."""
 
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from workspace import make_workspace, run
 
-ROOT = Path(__file__).resolve().parent
-
-
-def environment(workspace: Path) -> dict[str, str]:
-    """Environment of a command that works in `workspace` with this interpreter's programs."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return os.environ | {"FOLEYLIB_ROOT": str(workspace), "PATH": path, "JUPYTER_PREFER_ENV_PATH": "1", "DVC_NO_ANALYTICS": "1"}
-
-
-def make_workspace(workspace: Path, profile: str = "smoke") -> Path:
-    """Copy what Git tracks or would track, apply a profile, and make it a repository of its own."""
-    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file() and name != "dvc.lock":
-            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, workspace / name)
-    subprocess.run(["git", "init", "-q"], cwd=workspace, check=True)
-    run(workspace, sys.executable, "-m", "foleylib.params", profile)
-    return workspace
-
-
-def run(workspace: Path, *command: str) -> str:
-    """Run a command in a workspace; its output is the failure's message."""
-    done = subprocess.run(command, cwd=workspace, env=environment(workspace), capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.fail(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}", pytrace=False)
-    return done.stdout
+SMOKE = pytest.StashKey[Path]()
 
 
 @pytest.fixture(scope="session")
 def smoke(request) -> Path:
     """A workspace in which the whole smoke graph has run."""
-    return request.config.stash.setdefault(SMOKE, None) or _run_smoke(request.config)
+    return _smoke(request.config)
 
 
-SMOKE = pytest.StashKey[Path]()
-
-
-def _run_smoke(config) -> Path:
-    workspace = make_workspace(Path(config._tmp_path_factory.mktemp("smoke")))
-    run(workspace, "dvc", "repro")
-    config.stash[SMOKE] = workspace
-    return workspace
+def _smoke(config) -> Path:
+    if SMOKE not in config.stash:
+        workspace = make_workspace(Path(config._tmp_path_factory.mktemp("smoke")))
+        run(workspace, "dvc", "repro")
+        config.stash[SMOKE] = workspace
+    return config.stash[SMOKE]
 
 
 def pytest_runtest_setup(item):
     """Notebooks run on the smoke workspace's settings, models and results, never on the real ones."""
-    if type(item).__name__ == "IPyNbCell" and item.config.stash.get(SMOKE, None) is None:
-        os.environ["FOLEYLIB_ROOT"] = str(_run_smoke(item.config))
+    if type(item).__name__ == "IPyNbCell":
+        os.environ["FOLEYLIB_ROOT"] = str(_smoke(item.config))

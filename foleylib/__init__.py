@@ -1,0 +1,8 @@
+"""Foley and text-to-audio generation: corpora, models, training, sampling and evaluation behind the notebooks."""
+
+import os
+import warnings
+
+# The hub's bars for local files and their complaint about ipywidgets would fill every executed notebook.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+warnings.filterwarnings("ignore", message="IProgress not found")

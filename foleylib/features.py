@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from foleylib import corpora, train, vae
+from foleylib.progress import progress
 
 ARRAYS = ("moments", "audio", "text")
 
@@ -36,7 +37,7 @@ def compute(corpus: Path, out: Path, *, autoencoder, clap, log_mel, models: str,
     np.save(part / "text.npy", np.stack([embedded[t] for t in manifest.prompt]))
     arrays, start = {}, 0
     batches = corpora.iter_waves(corpus, manifest, batch_size)
-    for waves in train.progress(batches, desc=f"features {corpus.name}", total=-(-len(manifest) // batch_size)):
+    for waves in progress(batches, desc=f"features {corpus.name}", total=-(-len(manifest) // batch_size)):
         waves = torch.from_numpy(waves).to(place)
         values = {"moments": vae.moments(autoencoder, log_mel(waves)), "audio": clap.embed_audio(waves, rate)}
         for name, value in values.items():

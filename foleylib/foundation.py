@@ -67,11 +67,11 @@ def _provenance(part: str, settings: params.Params, seconds: float, history) -> 
             "seconds": round(seconds), "held_out": {k: round(float(v), 5) for k, v in last.items()}}  # fmt: skip
 
 
-def _training(settings: params.Params, part: str) -> dict:
+def _training(settings: params.Params, part: str, *inputs: str) -> dict:
     """What every trainer hands to `train.fit`; the folder of a resumable state changes with all that changes the run."""
     section = getattr(settings.foundation, part)
     corpus = settings.corpora[settings.foundation.corpus]
-    print_ = params.fingerprint(section, corpus, settings.audio, settings.seed, settings.precision)
+    print_ = params.fingerprint(section, corpus, settings.audio, settings.seed, settings.precision, *inputs)
     return {"seed": settings.seed, "scratch": paths.SCRATCH / f"foundation-{part}" / print_, "device": settings.device,
             "precision": settings.precision}  # fmt: skip
 
@@ -147,14 +147,14 @@ def train_vocoder(settings: params.Params, out: Path):
 def train_ldm(settings: params.Params, out: Path):
     """Pre-train the LDM on CLAP *audio* embeddings and save the whole pipeline."""
     section, corpus = settings.foundation.ldm, settings.foundation.corpus
-    parts = pipeline.load_parts()
+    parts = pipeline.load_parts("clap", "vae")
     data = ldm.splits(paths.FEATURES / corpus, "audio", parts["vae"].config.scaling_factor)
     unet = pipeline.new_unet(settings, settings.seed)
-    options = _training(settings, "ldm")
+    options = _training(settings, "ldm", (paths.FEATURES / corpus / "features.json").read_text())
     history = ldm.fit(unet, data["train"], pipeline.alphas_bar(settings), pipeline.unconditional(parts["clap"]), section.train,
                       condition_dropout=section.condition_dropout, snr_gamma=section.snr_gamma, held_out=data.get("val"),
                       **options)  # fmt: skip
-    pipeline.save_pipeline(out, unet.cpu(), settings, **parts)
+    pipeline.save_pipeline(out, unet.cpu(), settings, **parts, **pipeline.load_parts("vocoder"))
     train.forget(options["scratch"])
     return history
 

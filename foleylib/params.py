@@ -95,9 +95,9 @@ def apply_profile(name: str, *, params: Path | None = None) -> None:
     yaml.preserve_quotes, yaml.width = True, 120
     settings = yaml.load(target)
     _merge(settings, yaml.load(profile) or {}, "")
+    parse(settings, f"params.yaml with profile '{name}'")
     with open(target, "w", encoding="utf8") as file:
         yaml.dump(settings, file)
-    load(target)
 
 
 def _merge(base, changes, where: str) -> None:

@@ -15,7 +15,7 @@ def unconditional(clap_model) -> torch.Tensor:
 
 def make_features(corpus: str, settings: params.Params) -> Path:
     """Compute data/features/`corpus` with the foundation's VAE and CLAP."""
-    parts, out = load_parts(), paths.FEATURES / corpus
+    parts, out = load_parts("clap", "vae"), paths.FEATURES / corpus
     models = params.fingerprint(*(weights_sha256(paths.FOUNDATION / part) for part in ("clap", "vae")))
     features.compute(paths.CLIPS / corpus, out, autoencoder=parts["vae"], clap=parts["clap"], log_mel=mel.front_end(settings.audio),
                      models=models, batch_size=settings.features.batch_size, device=settings.device)  # fmt: skip

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from foleylib import train, vocoder
+from foleylib.progress import progress
 
 
 @dataclass
@@ -78,7 +79,7 @@ def sample(system: System, condition: torch.Tensor, unconditional: torch.Tensor,
     if len(seeds) != len(condition):
         raise ValueError(f"{len(condition)} conditions but {len(seeds)} seeds: give each clip its own")
     parts = [slice(i, i + batch_size) for i in range(0, len(condition), batch_size)]
-    bar = train.progress(total=len(parts) * steps, desc=f"{solver} {len(condition)} clips", disable=not show)
+    bar = progress(total=len(parts) * steps, desc=f"{solver} {len(condition)} clips", disable=not show)
     latents = [
         _sample_batch(system, condition[p], unconditional, shape, seeds[p], scheduler(system.noise, solver), steps, eta,
                       guidance, bar) for p in parts

@@ -31,24 +31,25 @@ CLASSES = {  # column heads
     "all": "All clips",
 }
 SYSTEMS = {  # run -> what the reader sees
-    "real": "Real recordings",
+    "real": "Real clips",
     "reconstruction": "VAE and vocoder",
     "foundation": "Foundation",
     "scratch": "LDM from scratch",
     "ldm": "LDM",
+    "ldm_fast": "LDM, few steps",
     "tuning": "LDM + tuning",
     "latent": "LDM + latent CLAP",
     "tuning_latent": "LDM + tuning + latent CLAP",
 }
 METRICS = {  # metric -> label, arrow to the better side, digits
-    "fad": ("FAD", "↓", 2),
+    "fad": ("FAD", "↓", 3),
     "fad_dcase": ("FAD (DCASE)", "↓", 2),
     "fad_16k": ("FAD (16 kHz)", "↓", 2),
     "fad_infinity": ("FAD∞", "↓", 2),
     "kernel_distance": ("Kernel distance", "↓", 3),
     "fd": ("FD", "↓", 2),
     "is": ("Inception score", "↑", 2),
-    "kl": ("KL divergence", "↓", 2),
+    "kl": ("KL divergence", "↓", 3),
     "clap_score": ("CLAP score", "↑", 3),
     "judge_accuracy": ("Judge accuracy", "↑", 3),
     "audio_quality": ("Audio quality", "↑", 2),
@@ -102,8 +103,7 @@ def cell(rows, digits=2):
     row = rows.iloc[0]
     if np.isnan(row.low) or np.isnan(row.high):
         return number(row.value, digits)
-    near = max(1, digits - 1)
-    return f"{number(row.value, digits)} [{number(row.low, near)}, {number(row.high, near)}]"
+    return f"{number(row.value, digits)} [{number(row.low, digits)}, {number(row.high, digits)}]"
 
 
 def _with_average(rows, classes):

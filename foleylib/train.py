@@ -3,7 +3,6 @@
 import math
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+
+from foleylib.progress import progress
 
 Terms = dict[str, torch.Tensor]
 
@@ -62,15 +63,6 @@ def learning_rate(step: int, settings) -> float:
     if settings.schedule == "constant":
         return settings.lr * warm
     return settings.lr * warm * (0.55 + 0.45 * math.cos(math.pi * step / max(1, settings.steps)))
-
-
-def progress(iterable=None, **options):
-    """A tqdm bar; under DVC it goes to the terminal and not into the executed notebook."""
-    from tqdm import tqdm
-
-    stream = getattr(sys.stderr, "_original_stdstream_copy", None) if "DVC_ROOT" in os.environ else None
-    file = os.fdopen(os.dup(stream), "w") if stream is not None else sys.stderr
-    return tqdm(iterable, file=file, mininterval=2 if file.isatty() else 30, **options)
 
 
 class _Side:

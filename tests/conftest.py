@@ -55,7 +55,7 @@ def golden(shared):
 
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory):
-    """A project root of the repository's params.yaml with the smoke profile, smaller still: two classes of 0.32 s."""
+    """A project root of the repository's params.yaml with the smoke profile, smaller still: two classes of 0.64 s."""
     import shutil
 
     import yaml
@@ -67,9 +67,9 @@ def tiny_root(tmp_path_factory):
     shutil.copy(repository / "params.yaml", root)
     params.apply_profile("smoke", params=root / "params.yaml")
     settings = yaml.safe_load((root / "params.yaml").read_text())
-    settings["audio"]["seconds"] = 0.32
+    settings["audio"]["seconds"] = 0.64
     for corpus in settings["corpora"].values():
-        corpus |= {"seconds": 0.32, "classes": ["DogBark", "Rain"], "jobs": 1}
+        corpus |= {"seconds": 0.64, "classes": ["DogBark", "Rain"], "jobs": 1}
         corpus["clips_per_class"] = {"train": 4, "val": 2, "test": 4}
     clap = settings["foundation"]["clap"]
     clap |= {"dim": 48, "text": {"vocabulary": 300, "hidden": 16, "layers": 1, "heads": 2, "max_tokens": 40}}

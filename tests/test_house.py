@@ -13,7 +13,7 @@ from foleylib.paths import ROOT
 
 MAX_LINES = 300
 # They change no number, nor do their parts (plots_style): never a dependency of a stage.
-PRESENTATION = {"plots", "tables", "listen", "paths", "params"}
+PRESENTATION = {"plots", "tables", "listen", "paths", "params", "progress"}
 PARAMETER_OPTIONS = {"-p", "--parameters", "-r", "--parameters_raw"}
 YAML_OPTIONS = {"-y", "--parameters_yaml"}
 NOTEBOOK = re.compile(r"(?<!\S)notebooks/[^\s'\"]+\.ipynb")

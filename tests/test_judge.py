@@ -79,3 +79,22 @@ def test_augmentations_keep_what_they_promise():
     assert torch.equal(features, mixed) and torch.allclose(mixed.sum(dim=1), torch.ones(8)) and (mixed < 1).any()
     with pytest.raises(ValueError, match="alpha"):
         panns.mixup(targets, targets, generator=torch.Generator(), alpha=-1)
+
+
+def test_fit_learns_two_classes(tiny, tmp_path):
+    from foleylib.params_schema import Train
+
+    steps = Train(steps=50, batch_size=8, lr=1e-2, warmup=5, validate_every=25, ema_decay=0.0)
+    settings = tiny.judge.model_copy(update={"train": steps, "mixup_alpha": 0.0})
+    time, rng = torch.arange(8000) / 16000, np.random.default_rng(0)
+    low, high = ([0.3 * torch.sin(2 * torch.pi * hz * time) for hz in rng.uniform(*band, 8)] for band in [(200, 500), (2000, 5000)])  # fmt: skip
+    clips, targets = torch.stack(low + high), np.repeat([0, 1], 8)
+    held = clips[::2], torch.from_numpy(targets[::2])
+    model, history = judge.fit(settings, clips, targets, ["low", "high"], rate=16000, seed=0, scratch=tmp_path / "s",
+                               device="cpu", held_out=held)  # fmt: skip
+    assert history.cross_entropy.iloc[-5:].mean() < 0.5 * history.cross_entropy.iloc[:5].mean()
+    assert history.val_accuracy.iloc[-1] == 1.0 and not model.training
+    judge.save_judge(model, tmp_path / "judge")
+    found = judge.load_judge(tmp_path / "judge")
+    assert found.model.labels == ("low", "high")
+    assert np.array_equal(found.embed(clips.numpy())["logits"].argmax(1), targets)

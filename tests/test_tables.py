@@ -66,7 +66,7 @@ def test_ours_and_published(summary):
         summary, metric="fad", runs=["ldm", "latent"], classes=CLASSES, names={"latent": "Ours"}, reference=reference
     )
     assert list(frame.index) == ["LDM", "Ours"] and frame.columns.names == ["FAD ↓", "† not comparable"]
-    assert frame.loc["LDM", ("Dog bark", "ours")] == "1.00 [0.5, 1.5]"
+    assert frame.loc["LDM", ("Dog bark", "ours")] == "1.00 [0.50, 1.50]"
     assert frame.loc["LDM", ("Dog bark", "published")] == "2.00 †"
     assert frame.loc["Ours", ("Dog bark", "published")] == "3.00"
     assert frame.loc["LDM", ("Average", "ours")] == "4.00" and frame.loc["LDM", ("Average", "published")] == "8.74 †"
@@ -77,7 +77,7 @@ def test_ours_and_published(summary):
 def test_average_of_the_summary_keeps_its_interval(summary):
     summary = pandas.concat([summary, pandas.DataFrame([row("ldm", "average", 4.25)])])
     frame = tables.ours_and_published(summary, metric="fad", runs=["ldm"], classes=CLASSES)
-    assert frame.loc["LDM", ("Average", "ours")] == "4.25 [3.8, 4.8]"
+    assert frame.loc["LDM", ("Average", "ours")] == "4.25 [3.75, 4.75]"
 
 
 def test_survives_the_trip_through_csv(summary, tmp_path):
@@ -98,7 +98,7 @@ def test_overview_splits_embedders_and_orders_metrics(summary):
     summary = pandas.concat([summary, pandas.DataFrame([row("ldm", "all", 3.0, embedder="clap")])])
     frame = tables.metrics_overview(summary, ["ldm", "latent"])
     assert list(frame.columns) == ["FAD (vggish) ↓", "FAD (clap) ↓", "CLAP score ↑"]
-    assert frame.loc["LDM", "CLAP score ↑"] == "0.457 [0.44, 0.48]" and set(frame.loc["LDM + latent CLAP"]) == {"–"}
+    assert frame.loc["LDM", "CLAP score ↑"] == "0.457 [0.437, 0.477]" and set(frame.loc["LDM + latent CLAP"]) == {"–"}
 
 
 def test_refuses_what_is_missing_or_ambiguous(summary):
@@ -114,7 +114,7 @@ def test_refuses_what_is_missing_or_ambiguous(summary):
 def test_write_is_stable_and_flat(summary, tmp_path):
     frame = tables.ours_and_published(summary, metric="fad", runs=["ldm"], classes=["Rain"], average=False)
     text = tables.write(frame, tmp_path / "deep" / "table.csv").read_bytes().decode()
-    assert text == 'System,Rain ours,Rain published\nLDM,"6.00 [5.5, 6.5]",7.00 †\n'
+    assert text == 'System,Rain ours,Rain published\nLDM,"6.00 [5.50, 6.50]",7.00 †\n'
     plain = pandas.DataFrame({"a": [1 / 3, 1e-9], "b": ["x", None]})
     assert tables.write(plain, tmp_path / "plain.csv").read_bytes() == b"a,b\n0.333333,x\n1e-09,\n"
     assert not list(tmp_path.glob("*.tmp"))

@@ -75,11 +75,11 @@ def test_unknown_device_is_named(monkeypatch):
 
 def test_fit_learns_and_keeps_the_global_stream(tmp_path):
     module, before = linear(), torch.random.get_rng_state()
-    history = fit(module, settings(steps=200, batch_size=10), tmp_path)
+    history = fit(module, settings(steps=120, batch_size=10, lr=0.1), tmp_path)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert list(history.columns) == ["step", "l2", "grad_norm"] and list(history.step) == list(range(1, 201))
+    assert list(history.columns) == ["step", "l2", "grad_norm"] and list(history.step) == list(range(1, 121))
     assert history.l2.iloc[-1] < 1e-3 * history.l2.iloc[0]
-    assert torch.allclose(module.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.05) and not module.training
+    assert torch.allclose(module.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.1) and not module.training
 
 
 def adversaries(fails_at=None):
@@ -176,7 +176,9 @@ def test_average_of_weights_follows_its_rule(golden):
     case, module = golden("11_ema"), nn.Linear(4, 3, bias=False)
     module.weight.data = torch.from_numpy(case.inputs["w0"].copy())
     accelerator = SimpleNamespace(prepare=lambda *parts: parts)
-    side = train._Side(train.Player(module, squares, {}), settings(ema_decay=case.manifest["config"]["decay"]), accelerator)
+    side = train._Side(
+        train.Player(module, squares, {}), settings(ema_decay=case.manifest["config"]["decay"]), accelerator
+    )
     for change, expected in zip(case.inputs["increments"], case.outputs["shadow"]):
         module.weight.data += torch.from_numpy(change)
         side.ema.step(side.weights)

@@ -39,14 +39,16 @@ def test_terms_in_closed_form():
 
 
 def test_overfits_a_batch(tiny, tmp_path):
-    changes = {"steps": 40, "batch_size": 4, "warmup": 5, "lr": 4e-3, "validate_every": 20, "checkpoint_every": 1000}
+    changes = {"steps": 25, "batch_size": 4, "warmup": 5, "lr": 4e-3, "validate_every": 25, "checkpoint_every": 1000}
     sizes = tiny.foundation.vae.model_dump() | {"channels": [8, 16], "train": tiny.foundation.vae.train.model_dump() | changes}  # fmt: skip
     settings, front = params.parse(_with_vae(tiny, sizes)).foundation.vae, mel.front_end(tiny.audio)
     held = front(tones(4))
     model, history = vae.fit(settings, tones(4), front, held_out=held, seed=0, scratch=tmp_path, device="cpu")
     assert {"l1", "l2", "kl", "val_l1"} <= set(history.columns)
-    assert history.l1.iloc[-1] < 0.6 * history.l1.iloc[0]
-    assert history.val_l1.dropna().iloc[-1] == pytest.approx(vae.reconstruction_error(model, held, batch=3)["l1"], rel=1e-4)
+    assert history.l1.iloc[-1] < 0.7 * history.l1.iloc[0]
+    assert history.val_l1.dropna().iloc[-1] == pytest.approx(
+        vae.reconstruction_error(model, held, batch=3)["l1"], rel=1e-4
+    )
 
 
 def _with_vae(settings, section):

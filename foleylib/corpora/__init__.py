@@ -1,6 +1,5 @@
 """Sound corpora: from a folder of recordings or the embedded sound models to equal clips with a manifest."""
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from foleylib.corpora.clips import Recipe, make_clips
 from foleylib.corpora.listing import list_clips, source_root, spoken
 from foleylib.corpora.manifest import COLUMNS, CorpusError, Waves, digest, iter_waves, load, read_waves
 from foleylib.corpora.sources import DCASE_PROMPTS
+from foleylib.progress import progress
 
 __all__ = [
     "COLUMNS",
@@ -96,16 +96,14 @@ def _recipe(settings):
 
 def _make_all(name, records, recipe, root, part, jobs):
     from joblib import Parallel, delayed
-    from tqdm import tqdm
 
     batches = (records[start : start + BATCH] for start in range(0, len(records), BATCH))
     work = Parallel(n_jobs=jobs, return_as="generator")(delayed(make_clips)(b, recipe, root, part) for b in batches)
     rows = []
-    interval = 1 if sys.stderr.isatty() else 30
-    with tqdm(total=len(records), desc=f"corpus {name}", unit="clip", mininterval=interval) as progress:
+    with progress(total=len(records), desc=f"corpus {name}", unit="clip") as bar:
         for made in work:
             rows += made
-            progress.update(len(made))
+            bar.update(len(made))
     return rows
 
 

@@ -3,12 +3,13 @@
 import hashlib
 import os
 import shutil
-import sys
 import tarfile
 import tempfile
 import time
 import zipfile
 from pathlib import Path, PurePosixPath
+
+from foleylib.progress import progress
 
 CHUNK = 1 << 16  # what a broken connection loses at most
 
@@ -97,7 +98,6 @@ def _download(url, part, attempts, wait, timeout):
 
 def _transfer(url, part, timeout):
     import requests
-    from tqdm import tqdm
 
     have = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -107,14 +107,14 @@ def _transfer(url, part, timeout):
         response.raise_for_status()
         resumes = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         length = int(response.headers.get("Content-Length", 0)) + have * resumes
-        bar = {"unit": "B", "unit_scale": True, "mininterval": 1 if sys.stderr.isatty() else 30}
+        size = {"total": length or None, "initial": have * resumes, "unit": "B", "unit_scale": True}
         with (
             open(part, "ab" if resumes else "wb") as file,
-            tqdm(total=length or None, initial=have * resumes, desc=part.stem, **bar) as progress,
+            progress(desc=part.stem, **size) as bar,
         ):
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
-                progress.update(len(chunk))
+                bar.update(len(chunk))
 
 
 def unpack(archive, folder):
