@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--ddim-steps", type=int, help="sampling.steps if not given")
     parser.add_argument("--dpm-steps", type=int, default=12)
     parser.add_argument("--guidance", type=float, default=2.0, help="1 needs no unconditional pass")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
     parser.set_defaults(repeats=3)
     arguments, before = parser.parse_args(argv), torch.get_num_threads()
     settings = params.load(arguments.params)

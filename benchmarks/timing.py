@@ -123,5 +123,6 @@ def report(name: str, rows: list[dict], *, settings: dict, machine: dict, out: P
 
 
 def plain(arguments) -> dict:
-    """The arguments of a script as JSON can hold them, without the folder of the results."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k != "out"}
+    """The arguments of a script as JSON can hold them, paths relative to the repository, without the results' folder."""
+    given = {k: v for k, v in vars(arguments).items() if k != "out"}
+    return {k: os.path.relpath(v, paths.ROOT) if isinstance(v, Path) else v for k, v in given.items()}

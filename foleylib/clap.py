@@ -207,7 +207,7 @@ def fit(settings, waves, captions: list[str], groups, *, seed: int, scratch: Pat
         return {"waves": waves[indices], "captions": [captions[i] for i in indices], "groups": groups[indices]}
 
     def terms(module, batch: dict, generator: torch.Generator) -> train.Terms:
-        gain = 10 ** (torch.empty(len(batch["waves"]), 1).uniform_(-0.5, 0.2, generator=_cpu(generator)) / 1)
+        gain = 10 ** (torch.empty(len(batch["waves"]), 1).uniform_(-0.5, 0.2, generator=_cpu(generator)))
         return contrastive_terms(clap, batch["waves"] * gain.to(batch["waves"]), batch["captions"], batch["groups"])
 
     player = train.Player(clap, terms, {"contrastive": 1.0})

@@ -173,6 +173,8 @@ def summarise(files: list[Path], runs: dict, published) -> "pandas.DataFrame":  
     for file in files:
         found = json.loads(file.read_text())
         run, protocol = found["card"]["run"], f"results/evaluate/{file.name}"
+        if run not in runs:
+            raise ValueError(f"{file} scores the run '{run}', which params.yaml no longer has; delete the file")
         paper, table, row = (runs[run].table or "::").split(":")
         known = published[(published.paper == paper) & (published.table.astype(str) == table) & (published.row == row)]
         values = {(r["class"], r.metric): r.value for _, r in known.iterrows()}

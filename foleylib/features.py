@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def compute(corpus: Path, out: Path, *, autoencoder, clap, log_mel, models: str,
     models : SHA-256 of the weights behind the features; with the corpus' digest it makes the key in features.json.
     """
     manifest = corpora.load(corpus)
-    key = {"corpus": corpora.digest(manifest), "models": models}
+    key = {"corpus": corpora.digest(manifest), "models": models, "mel": asdict(log_mel.config)}
     if _key(out) == key:
         return
     place = train.pick_device(device)

@@ -123,7 +123,7 @@ def load_judge(folder, *, device="cpu"):
 
 
 def fit(settings, waves, targets, labels, *, rate, seed, scratch, device="auto", precision="no", held_out=None):
-    """Train the judge on real clips and nothing else; returns (Embedder in evaluation mode, history).
+    """Train the judge on real clips and nothing else; returns (Judge in evaluation mode, history).
 
     Parameters
     ----------

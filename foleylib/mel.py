@@ -72,11 +72,13 @@ class LogMel(nn.Module):
     Parameters
     ----------
     config : MelConfig
+    whole_hops : bool
+        drop the frame that "center" has beyond T // hop, as AudioLDM does before the VAE
     """
 
-    def __init__(self, config):
+    def __init__(self, config, *, whole_hops=False):
         super().__init__()
-        self.config = config
+        self.config, self.whole_hops = config, whole_hops
         self.register_buffer("basis", mel_basis(config), persistent=False)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
 
@@ -112,9 +114,10 @@ class LogMel(nn.Module):
                 return_complex=True,
             )
             mel = self.basis @ spectrum.abs()  # (B, n_mels, frames)
-            return mel.clamp(min=FLOOR).log().transpose(1, 2)[:, None]
+            frames = waves.shape[1] // self.config.hop if self.whole_hops else mel.shape[2]
+            return mel[:, :, :frames].clamp(min=FLOOR).log().transpose(1, 2)[:, None]
 
 
 def front_end(settings):
     """The `LogMel` of an experiment's rate and padding (`params.Audio`)."""
-    return LogMel(replace(FRONT_ENDS[settings.rate], padding=settings.padding))
+    return LogMel(replace(FRONT_ENDS[settings.rate], padding=settings.padding), whole_hops=True)

@@ -51,13 +51,13 @@ def _sentence(error: dict) -> str:
 
 def _allowed(loc: tuple) -> list[str]:
     """The keys of the section at `loc`, found by walking the models' annotations."""
-    model = Params
+    kind = Params
     for key in loc:
-        field = model.model_fields.get(key) if isinstance(model, type) and issubclass(model, Section) else None
-        model = field.annotation if field else model
-        if getattr(model, "__origin__", None) is dict:
-            model = model.__args__[1]
-    return sorted(model.model_fields) if isinstance(model, type) and issubclass(model, Section) else []
+        if getattr(kind, "__origin__", None) is dict:  # the key is a name of the user's: a corpus, a variant, a run
+            kind = kind.__args__[1]
+        elif isinstance(kind, type) and issubclass(kind, Section) and key in kind.model_fields:
+            kind = kind.model_fields[key].annotation
+    return sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
 
 
 def fingerprint(*parts) -> str:

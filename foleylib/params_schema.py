@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Source = Literal["bundled", "scratch", "checkpoint"]
@@ -18,7 +18,7 @@ class Section(BaseModel):
 
 
 class Audio(Section):
-    rate: Literal[16000, 22050, 24000, 32000, 48000]
+    rate: Literal[16000, 24000, 32000, 48000]
     seconds: Annotated[float, Field(gt=0, le=60)]
     padding: Literal["dataset", "center"]
 
@@ -78,6 +78,12 @@ class ClapText(Section):
     heads: Positive
     max_tokens: Positive = 77
 
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is no multiple of heads {self.heads}")
+        return self
+
 
 class ClapAudio(Section):
     n_mels: Positive
@@ -92,6 +98,12 @@ class ClapAudio(Section):
     depths: list[Positive]
     heads: list[Positive]
     window: Positive
+
+    @model_validator(mode="after")
+    def _below_nyquist(self):
+        if not self.fmin < self.fmax <= self.rate / 2:
+            raise ValueError(f"fmax {self.fmax} must lie above fmin {self.fmin} and not above rate / 2")
+        return self
 
 
 class Clap(Section):
@@ -109,6 +121,14 @@ class Vae(Section):
     weights: dict[Literal["l1", "l2", "kl"], Annotated[float, Field(ge=0)]]
     train: Train
 
+    @model_validator(mode="after")
+    def _divides(self):
+        if any(c % self.groups for c in self.channels):
+            raise ValueError(f"channels {self.channels} are not all multiples of groups {self.groups}")
+        if set(self.weights) != {"l1", "l2", "kl"}:
+            raise ValueError("weights must name l1, l2 and kl (0 switches one off)")
+        return self
+
 
 class Vocoder(Section):
     channels: Positive
@@ -119,11 +139,17 @@ class Vocoder(Section):
     adversarial_from: Count
     train: Train
 
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.channels % 32:
+            raise ValueError(f"channels {self.channels} is no multiple of 32: five layers halve it")
+        return self
+
 
 class Noise(Section):
     steps: Positive
-    beta_start: Rate
-    beta_end: Rate
+    beta_start: Annotated[float, Field(gt=0, lt=1)]
+    beta_end: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Ldm(Section):
@@ -215,7 +241,7 @@ class Run(Section):
 class Evaluate(Section):
     split: Literal["val", "test"]
     bootstrap: Positive
-    level: Share
+    level: Annotated[float, Field(gt=0, lt=1)]
     splits: Positive
     seed: Count
 
@@ -244,11 +270,17 @@ class Params(Section):
         for name, run in self.runs.items():
             if run.source != "real" and run.made_from not in models:
                 raise ValueError(f"runs.{name}.made_from is '{run.made_from}', which is none of: {', '.join(models)}")
+            if run.overrides and run.source != "model":
+                raise ValueError(f"runs.{name}.overrides: only a run of source 'model' is sampled")
             self.sampling_of(name)
         for name, corpus in self.corpora.items():
             if (corpus.rate, corpus.seconds) != (self.audio.rate, self.audio.seconds):
                 raise ValueError(f"corpora.{name}: rate and seconds differ from audio.rate and audio.seconds")
-        frames = self.audio.samples / (self.audio.rate // 100)
+        if self.foundation.vocoder.segment % (self.audio.rate // 100):
+            raise ValueError(
+                f"foundation.vocoder.segment is no multiple of the hop of {self.audio.rate // 100} samples"
+            )
+        frames = self.audio.samples / (self.audio.rate // 100)  # the hop is 10 ms at every rate
         if frames % 32:
             raise ValueError(
                 f"audio.seconds {self.audio.seconds} makes {frames:g} mel frames; the VAE and U-Net halve them five times: "

@@ -55,6 +55,8 @@ def save_pipeline(out: Path, unet, settings: params.Params, *, clap, vae, vocode
     text = ClapTextModelWithProjection(clap.model.config.text_config)
     text.text_model.load_state_dict(clap.model.text_model.state_dict())
     text.text_projection.load_state_dict(clap.model.text_projection.state_dict())
+    frames = settings.audio.samples // mel.FRONT_ENDS[settings.audio.rate].hop
+    unet.register_to_config(sample_size=frames // 2 ** (len(vae.config.block_out_channels) - 1))  # the default length
     noise = settings.foundation.ldm.noise
     schedule = {"num_train_timesteps": noise.steps, "beta_start": noise.beta_start, "beta_end": noise.beta_end}
     solver = sampling.scheduler(schedule, "ddim")

@@ -90,17 +90,27 @@ class _Side:
         for batch in batches:
             with self.accelerator.autocast():
                 terms = self.player.loss(self.module, batch, generator)
-                total = sum(self.player.weights[name] * term for name, term in terms.items()) / len(batches)
+                total = sum(self.weight(name) * term for name, term in terms.items()) / len(batches)
             self.accelerator.backward(total)
             for name, term in terms.items():
                 logged[name] = logged.get(name, 0.0) + float(term.detach()) / len(batches)
-        if not all(np.isfinite(v) for v in logged.values()):
-            raise FloatingPointError(f"the loss is not finite at step {step}: {logged}; lower the learning rate")
         logged["grad_norm"] = float(self.accelerator.clip_grad_norm_(self.weights, self.settings.clip_norm))
+        scaled = self.accelerator.mixed_precision == "fp16"  # there the scaler skips a step whose gradient overflows
+        if not all(np.isfinite(v) for k, v in logged.items() if not (scaled and k == "grad_norm")):
+            raise FloatingPointError(
+                f"loss or gradient is not finite at step {step}: {logged}; lower the learning rate"
+            )
         self.optimizer.step()
         if self.ema is not None:
             self.ema.step(self.weights)
         return logged
+
+    def weight(self, name: str) -> float:
+        if name not in self.player.weights:
+            raise ValueError(
+                f"loss term '{name}' has no weight; weights are given for {', '.join(self.player.weights)}"
+            )
+        return self.player.weights[name]
 
     def state(self) -> dict:
         ema = self.ema.state_dict() if self.ema is not None else None

@@ -45,7 +45,7 @@ def test_first_draws_are_the_first_clips(tiny, project, tiny_paths):
     from foleylib import sampling
 
     runs.sample("foundation", tiny)
-    manifest, waves = runs.load("foundation")
+    _, waves = runs.load("foundation")
     first, classes = runs.first_draws(sampling.load(project / "models" / "foundation" / "ldm"), tiny)
     assert classes.label.tolist() == ["DogBark", "Rain"]
     assert np.abs(first.numpy() - waves[[0, 3]]).max() <= 2 / 32768
