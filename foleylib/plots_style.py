@@ -13,7 +13,7 @@ PALETTE = {  # seaborn's colour-blind palette, one colour per system in every fi
     "foundation": "#56b4e9",
     "scratch": "#de8f05",
     "ldm": "#0173b2",
-    "ldm_fast": "#56788f",
+    "ldm_ddim": "#56788f",
     "tuning": "#029e73",
     "latent": "#cc78bc",
     "tuning_latent": "#d55e00",

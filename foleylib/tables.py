@@ -36,7 +36,7 @@ SYSTEMS = {  # run -> what the reader sees
     "foundation": "Foundation",
     "scratch": "LDM from scratch",
     "ldm": "LDM",
-    "ldm_fast": "LDM, few steps",
+    "ldm_ddim": "LDM, DDIM",
     "tuning": "LDM + tuning",
     "latent": "LDM + latent CLAP",
     "tuning_latent": "LDM + tuning + latent CLAP",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_corpora import RATE, corpus, dcase, esc50, noise, table
 
-from foleylib import corpora, params, synth
+from foleylib import corpora, params_schema, synth
 from foleylib.corpora.listing import assign_splits
 
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -115,7 +115,7 @@ def test_prompts_are_checked(tmp_path, changes):
 
 def test_typed_settings_and_a_relative_root(tmp_path, monkeypatch):
     monkeypatch.setattr("foleylib.corpora.listing.ROOT", dcase(tmp_path / "data/raw").parents[1])
-    typed = params.Corpus(**vars(corpus("dcase2023t7", "data/raw")))
+    typed = params_schema.Corpus(**vars(corpus("dcase2023t7", "data/raw")))
     manifest = corpora.prepare("dcase", typed, tmp_path / "out")
     assert len(manifest) == 21 and manifest.source_path[0] == f"{manifest.label[0]}/{manifest.id[0][-3:]}.wav"
 

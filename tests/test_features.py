@@ -52,7 +52,9 @@ def test_splits(computed, tiny_corpus):
 
 def test_same_models_and_corpus_are_not_computed_again(tiny, tiny_corpus, tiny_parts, computed):
     stamps = {p.name: p.stat().st_mtime_ns for p in computed.iterdir()}
-    features.compute(tiny_corpus, computed, autoencoder=None, clap=None, log_mel=None, models="m", batch_size=8)
+    features.compute(
+        tiny_corpus, computed, autoencoder=None, clap=None, log_mel=mel.front_end(tiny.audio), models="m", batch_size=8
+    )
     assert {p.name: p.stat().st_mtime_ns for p in computed.iterdir()} == stamps
 
 

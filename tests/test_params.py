@@ -95,8 +95,8 @@ def test_wrong_value_is_named_with_its_place(where, value):
         ("sampling.corpus", "none", "sampling.corpus is 'none'"),
         ("runs.ldm.made_from", "models/x", "runs.ldm.made_from is 'models/x', which is none of: models/foundation/ldm"),
         ("runs.ldm.table", "3", "runs.ldm.table"),
-        ("runs.ldm_fast.overrides", {"solver": "euler"}, "solver"),
-        ("runs.ldm_fast.overrides", {"solvers": "ddim"}, "solvers"),
+        ("runs.ldm_ddim.overrides", {"solver": "euler"}, "solver"),
+        ("runs.ldm_ddim.overrides", {"solvers": "ddim"}, "solvers"),
         ("corpora.broad.rate", 48000, "corpora.broad: rate and seconds differ from audio.rate and audio.seconds"),
         ("corpora.foley.clips_per_class", None, "a corpus of kind 'synthetic' needs 'clips_per_class'"),
         ("corpora.foley.kind", "esc50", "a corpus of kind 'esc50' needs 'folds'"),
@@ -136,8 +136,8 @@ def test_settings_cannot_be_changed():
 
 def test_run_settings():
     settings = params.load(ROOT / "params.yaml")
-    fast, usual = settings.sampling_of("ldm_fast"), settings.sampling_of("ldm")
-    assert usual == settings.sampling and fast.solver == "dpm++" and fast.guidance == usual.guidance
+    published, usual = settings.sampling_of("ldm_ddim"), settings.sampling_of("ldm")
+    assert usual == settings.sampling and published.solver == "ddim" and published.guidance == usual.guidance
 
 
 @pytest.mark.parametrize("name", PROFILES)
