@@ -32,7 +32,7 @@ def one(
 
 def measure(parts: models.Parts, settings: params.Params, arguments: argparse.Namespace) -> list[dict]:
     """Rows of both solvers for each batch size; ratios are to DDIM at the same batch size."""
-    solvers = {"ddim": arguments.ddim_steps or settings.sampling.steps, "dpm++": arguments.dpm_steps}
+    solvers = {"ddim": arguments.ddim_steps, "dpm++": arguments.dpm_steps}
     made = []
     for n in arguments.batch_sizes:
         cases = {
@@ -47,7 +47,7 @@ def measure(parts: models.Parts, settings: params.Params, arguments: argparse.Na
 
 def main(argv: list[str] | None = None) -> Path:
     parser = models.parser(__doc__)
-    parser.add_argument("--ddim-steps", type=int, help="sampling.steps if not given")
+    parser.add_argument("--ddim-steps", type=int, default=50)
     parser.add_argument("--dpm-steps", type=int, default=12)
     parser.add_argument("--guidance", type=float, default=2.0, help="1 needs no unconditional pass")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
