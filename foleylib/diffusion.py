@@ -1,6 +1,19 @@
 """The diffusion process of AudioLDM: noise schedule, forward process, training losses, loss weights over steps."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
+
+
+@dataclass
+class Prediction:
+    """One noise prediction of a training step: latents z_n [shape=(B, C, T, F)] at steps n [shape=(B,)]."""
+
+    z_n: torch.Tensor
+    n: torch.Tensor
+    eps: torch.Tensor  # the noise that was added
+    estimate: torch.Tensor  # eps_theta(z_n, n, E)
 
 
 def schedule(steps: int = 1000, beta_start: float = 0.0015, beta_end: float = 0.0195) -> torch.Tensor:
@@ -42,21 +55,24 @@ def drop_condition(condition: torch.Tensor, unconditional: torch.Tensor, share: 
 
 
 def denoising_terms(unet, z_0: torch.Tensor, condition: torch.Tensor, alphas_bar: torch.Tensor, *,
-                    generator: torch.Generator, snr_gamma: float | None = None) -> dict[str, torch.Tensor]:  # fmt: skip
+                    generator: torch.Generator, snr_gamma: float | None = None,
+                    extra: Callable[[Prediction], dict[str, torch.Tensor]] | None = None) -> dict[str, torch.Tensor]:  # fmt: skip
     """E_n || eps - eps_theta(z_n, n, E) ||^2 (Eq. 1 of text-driven-foley), each step weighted by min-SNR if given.
 
     Parameters
     ----------
     z_0 : scaled latents [shape=(B, C, T, F)].
     condition : CLAP embeddings of unit norm [shape=(B, D)].
+    extra : further terms of the same prediction, the Latent CLAP loss, say.
     """
     eps = torch.randn(z_0.shape, generator=generator, device=z_0.device)
     n = torch.randint(len(alphas_bar), (len(z_0),), generator=generator, device=z_0.device)
-    estimate = unet(add_noise(z_0, eps, n, alphas_bar), n, None, class_labels=condition).sample
+    z_n = add_noise(z_0, eps, n, alphas_bar)
+    estimate = unet(z_n, n, None, class_labels=condition).sample
     error = (estimate - eps).square().mean(dim=(1, 2, 3))
     if snr_gamma is not None:
         error = error * min_snr_weight(n, alphas_bar, snr_gamma)
-    return {"ddpm": error.mean()}
+    return {"ddpm": error.mean()} | (extra(Prediction(z_n, n, eps, estimate)) if extra else {})
 
 
 @torch.no_grad()

@@ -29,6 +29,18 @@ class Heard:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def save(self, path: Path) -> None:
+        """Write an .npz file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **vars(self))
+
+
+def load_heard(path: Path) -> Heard:
+    """Read what `Heard.save` wrote."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; run the evaluate stage of that run first")
+    return Heard(**np.load(path))
+
 
 def hear(waves: np.ndarray, labels, prompts, *, judge, clap, rate: int, batch_size: int = 64) -> Heard:
     """Embed clips [shape=(N, T), at `rate` Hz] once for all metrics.
@@ -135,13 +147,54 @@ def _averages(classes: list[list[dict]], level: float) -> list[dict]:
     return [*rows, {**kl, "class": "all"}]  # KL of the whole set is the mean over its prompts
 
 
-def card(run: str, manifest, sampling: dict, *, models: dict, reference: str, judge: str, clap: str, seed: int,
-         rate: int, device: str, settings) -> dict:  # fmt: skip
-    """The protocol card: what a number depends on. The commit is that of dvc.lock's stage and not stored here."""
-    import hashlib
+def quick(reference: Heard, made: Heard, judge_labels) -> dict[str, float]:
+    """FAD (mean over classes), judge accuracy and CLAP score without intervals, for sweeps."""
+    hits = made.logits.argmax(1) == np.array([list(judge_labels).index(label) for label in made.labels])
+    return {"fad": average_fad(reference, made), "judge_accuracy": float(hits.mean()),
+            "clap_score": float(metrics.cosine_similarities(made.clap, made.text).mean())}  # fmt: skip
 
-    ids = hashlib.sha256("\n".join(sorted(manifest.id)).encode()).hexdigest()
-    return {"run": run, "clips": ids, "n": len(manifest), "seed": seed, "rate": rate, "device": device,
+
+def average_fad(reference: Heard, made: Heard) -> float:
+    """The papers' average: FAD on CLAP embeddings class by class, then the mean."""
+    classes = list(dict.fromkeys(made.labels))
+    return float(np.mean([metrics.fad(reference.only(c).clap, made.only(c).clap) for c in classes]))
+
+
+def paired_difference(reference: Heard, a: Heard, b: Heard, settings) -> statistics.Interval:
+    """average_fad(a) - average_fad(b) with an interval over clips, the same clips (class, number) drawn from both.
+
+    Raises
+    ------
+    ValueError
+        if the runs do not have the same classes and numbers of clips.
+    """
+    if not np.array_equal(a.labels, b.labels):
+        raise ValueError("the two runs differ in classes or clips: sample both with the same clips_per_class")
+    classes = list(dict.fromkeys(a.labels))
+    real = {c: reference.only(c).clap for c in classes}
+    groups = {c: np.flatnonzero(a.labels == c) for c in classes}
+
+    def difference(draw: dict) -> float:
+        return float(np.mean([metrics.fad(real[c], a.clap[rows]) - metrics.fad(real[c], b.clap[rows])
+                              for c, rows in draw.items()]))  # fmt: skip
+
+    rng = np.random.default_rng(settings.seed)
+    draws = [
+        difference({c: rng.choice(rows, len(rows)) for c, rows in groups.items()}) for _ in range(settings.bootstrap)
+    ]
+    return statistics.to_interval(difference(groups), draws, level=settings.level, method="recentred", clips=len(a))
+
+
+def card(run: str, clips: dict, sampling: dict, *, models: dict, reference: str, judge: str, clap: str,
+         rate: int, device: str, settings) -> dict:  # fmt: skip
+    """The protocol card: what a number depends on. The commit is that of dvc.lock's stage and not stored here.
+
+    Parameters
+    ----------
+    clips : training seed -> manifest of the clips scored; models : training seed -> SHA-256 of each part.
+    """
+    return {"run": run, "clips": {seed: _ids(manifest) for seed, manifest in clips.items()},
+            "n": {seed: len(manifest) for seed, manifest in clips.items()}, "rate": rate, "device": device,
             "sampling": sampling, "models_sha256": models, "reference_sha256": reference,
             "embedders_sha256": {"judge": judge, "clap": clap}, "resampler": "soxr HQ", "fad": "CLAP embeddings",
             "fd": "judge embeddings", "kl": "mean posteriors of each class",
@@ -149,22 +202,37 @@ def card(run: str, manifest, sampling: dict, *, models: dict, reference: str, ju
             "inception_splits": settings.splits}  # fmt: skip
 
 
+def _ids(manifest) -> str:
+    import hashlib
+
+    return hashlib.sha256("\n".join(sorted(manifest.id)).encode()).hexdigest()
+
+
 def save(path: Path, card: dict, scores: list[dict]) -> None:
     """Write results/evaluate/RUN.json: the card, the headline numbers (for `dvc metrics`) and every score."""
-    headline = {r["metric"]: round(r["value"], 6) for r in scores if r["class"] == "all"}
+    headline = headline_of(scores)
     path.parent.mkdir(parents=True, exist_ok=True)
-    keys = ("class", "metric", "embedder", "value", "low", "high", "n")
+    keys = ("class", "metric", "embedder", "value", "low", "high", "n", "seed")
     kept = [{k: round(v, 6) if isinstance(v := row[k], float) else v for k in keys} for row in scores]
     path.write_text(json.dumps({"headline": headline, "card": card, "scores": kept}, indent=1) + "\n")
 
 
-def summarise(files: list[Path], runs: dict, published) -> "pandas.DataFrame":  # noqa: F821
+def headline_of(scores: list[dict]) -> dict[str, float]:
+    """The scores of the whole set and the average FAD, each the mean over seeds."""
+    found: dict[str, list] = {}
+    for row in scores:
+        if row["class"] == "all" or (row["class"], row["metric"]) == ("average", "fad"):
+            found.setdefault(row["metric"] if row["class"] == "all" else "fad_average", []).append(row["value"])
+    return {name: round(float(np.mean(values)), 6) for name, values in found.items()}
+
+
+def summarise(files: list[Path], tables: dict[str, list[str]], published) -> "pandas.DataFrame":  # noqa: F821
     """Every number of every run in one flat table with the published number beside it where a table has one.
 
     Parameters
     ----------
     files : results/evaluate/*.json, in the order of the runs.
-    runs : name -> `params.Run`, whose `table` says which row of which published table a run answers to.
+    tables : run -> the rows of published tables it answers to, as paper:table:row; a run of two tables has its rows twice.
     published : DataFrame [paper, table, row, class, metric, value].
     """
     import pandas as pd
@@ -173,13 +241,15 @@ def summarise(files: list[Path], runs: dict, published) -> "pandas.DataFrame":  
     for file in files:
         found = json.loads(file.read_text())
         run, protocol = found["card"]["run"], f"results/evaluate/{file.name}"
-        if run not in runs:
+        if run not in tables:
             raise ValueError(f"{file} scores the run '{run}', which params.yaml no longer has; delete the file")
-        paper, table, row = (runs[run].table or "::").split(":")
-        known = published[(published.paper == paper) & (published.table.astype(str) == table) & (published.row == row)]
-        values = {(r["class"], r.metric): r.value for _, r in known.iterrows()}
-        for s in found["scores"]:
-            rows.append({"paper": paper, "table": table, "run": run, **s, "seed": found["card"]["seed"],
-                         "published": values.get((s["class"], s["metric"])), "comparable": False,
-                         "protocol": protocol})  # fmt: skip
+        for where in tables[run] or ["::"]:
+            paper, table, row = where.split(":")
+            known = published[
+                (published.paper == paper) & (published.table.astype(str) == table) & (published.row == row)
+            ]
+            values = {(r["class"], r.metric): r.value for _, r in known.iterrows()}
+            for s in found["scores"]:
+                rows.append({"paper": paper, "table": table, "run": run, **s, "comparable": False, "protocol": protocol,
+                             "published": values.get((s["class"], s["metric"]))})  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)

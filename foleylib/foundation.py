@@ -29,8 +29,9 @@ def make(part: str, settings: params.Params):
     source = settings.foundation.source
     if source == "scratch":
         history, seconds = _timed(_TRAINERS[part], settings, out)
+        made = provenance(getattr(settings.foundation, part), settings.foundation.corpus, settings, seconds, history)
         history.to_csv(out / "history.csv", index=False)
-        (out / "provenance.json").write_text(json.dumps(_provenance(part, settings, seconds, history), indent=1) + "\n")
+        (out / "provenance.json").write_text(json.dumps(made, indent=1) + "\n")
     elif source == "bundled":
         unpack(part, settings, out)
     else:
@@ -59,9 +60,9 @@ def _timed(function, *args):
     return function(*args), time.perf_counter() - start
 
 
-def _provenance(part: str, settings: params.Params, seconds: float, history) -> dict:
-    section = getattr(settings.foundation, part).model_dump(mode="json")
-    corpus = settings.corpora[settings.foundation.corpus].model_dump(mode="json")
+def provenance(section, corpus: str, settings: params.Params, seconds: float, history) -> dict:
+    """What a part's provenance.json says: its section, the corpus it was trained on, seed, device, time, last held-out scores."""
+    section, corpus = section.model_dump(mode="json"), settings.corpora[corpus].model_dump(mode="json")
     last = history.dropna().iloc[-1] if len(history.dropna()) else history.iloc[-1]
     return {"settings": section, "corpus": corpus, "seed": settings.seed, "device": str(train.pick_device(settings.device)),
             "seconds": round(seconds), "held_out": {k: round(float(v), 5) for k, v in last.items()}}  # fmt: skip
@@ -97,7 +98,7 @@ def train_clap(settings: params.Params, out: Path):
     manifest, waves = _clips(settings, "train")
     held, held_waves = _held_out(settings)
     prompts = list(manifest.drop_duplicates("target").sort_values("target").prompt)
-    targets = torch.tensor(held.target.to_numpy())
+    targets = torch.tensor(held.target.to_list())
 
     def validate(model):
         audio = torch.cat([model.embed_audio(part, settings.audio.rate) for part in held_waves.split(64)])
@@ -163,28 +164,34 @@ _TRAINERS = {"clap": train_clap, "vae": train_vae, "vocoder": train_vocoder, "ld
 
 
 def unpack(part: str, settings: params.Params, out: Path) -> None:
-    """Copy a bundled part to `out`, its float16 weights brought to float32."""
-    bundle = paths.BUNDLED / part
-    if not bundle.is_dir():
-        raise ValueError(f"{bundle} is missing: check out data/bundled, or set foundation.source to 'scratch'")
-    made, wanted = json.loads((bundle / "provenance.json").read_text())["settings"], getattr(settings.foundation, part)
-    sizes = {k: v for k, v in wanted.model_dump(mode="json").items() if k not in _NOT_SIZES}
-    differing = [k for k, v in sizes.items() if made.get(k) != v]
-    if differing:
-        raise ValueError(
-            f"foundation.{part}.{differing[0]} differs from the bundle's ({made.get(differing[0])}): put it back, "
-            "or set foundation.source to 'scratch' to train that size"
-        )
-    shutil.copytree(bundle, out)
-    _cast(out, torch.float32)
+    """Copy a bundled part of the foundation to `out`."""
+    copy_bundled(part, getattr(settings.foundation, part), f"foundation.{part}", out)
     if part == "ldm":
         unet = pipeline.load_unet(out)
         shutil.rmtree(out / "unet")
         pipeline.save_pipeline(out, unet, settings, **pipeline.load_parts())
 
 
+def copy_bundled(part: str, wanted, name: str, out: Path) -> None:
+    """Copy data/bundled/`part` to `out`, its float16 weights brought to float32, if it has the sizes of section `wanted`."""
+    bundle = paths.BUNDLED / part
+    switch = "latent_clap.source" if part == "latent_clap" else "foundation.source"
+    if not bundle.is_dir():
+        raise ValueError(f"{bundle} is missing: check out data/bundled, or set {switch} to 'scratch'")
+    made = json.loads((bundle / "provenance.json").read_text())["settings"]
+    sizes = {k: v for k, v in wanted.model_dump(mode="json").items() if k not in _NOT_SIZES}
+    differing = [k for k, v in sizes.items() if made.get(k) != v]
+    if differing:
+        raise ValueError(
+            f"{name}.{differing[0]} differs from the bundle's ({made.get(differing[0])}): put it back, "
+            f"or set {switch} to 'scratch' to train that size"
+        )
+    shutil.copytree(bundle, out)
+    _cast(out, torch.float32)
+
+
 _NOT_SIZES = ("train", "weights", "adversarial_from", "segment", "periods", "scales", "discriminator_width",
-              "condition_dropout", "snr_gamma")  # fmt: skip
+              "condition_dropout", "snr_gamma", "source", "corpus", "dropout")  # fmt: skip
 
 
 def _cast(folder: Path, dtype: torch.dtype) -> None:
@@ -201,19 +208,24 @@ def _cast(folder: Path, dtype: torch.dtype) -> None:
 
 
 def pack() -> None:
-    """Copy models/foundation to data/bundled: float16 weights, history thinned to 200 rows, SHA-256 and commit noted."""
+    """Copy models/foundation, and models/latent_clap where it is, to data/bundled as float16, SHA-256 and commit noted."""
     import subprocess
+
+    import pandas as pd
 
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=True)
     commit = git.stdout.strip()
-    for part in PARTS:
-        source, out = paths.FOUNDATION / part, paths.BUNDLED / part
+    found = {part: paths.FOUNDATION / part for part in PARTS} | {"latent_clap": paths.MODELS / "latent_clap"}
+    for part, source in found.items():
+        if not (source / "provenance.json").is_file():
+            continue
+        out = paths.BUNDLED / part
         provenance = json.loads((source / "provenance.json").read_text())
         shutil.rmtree(out, ignore_errors=True)
         keep = source / "unet" if part == "ldm" else source
         shutil.copytree(keep, out / "unet" if part == "ldm" else out)
         _cast(out, torch.float16)
-        _thinned(history_of(part)).to_csv(out / "history.csv", index=False, float_format="%.5g")
+        _thinned(pd.read_csv(source / "history.csv")).to_csv(out / "history.csv", index=False, float_format="%.5g")
         weights = {f.relative_to(out).as_posix(): weights_sha256(f) for f in sorted(out.rglob("*.safetensors"))}
         (out / "provenance.json").write_text(
             json.dumps(provenance | {"commit": commit, "sha256": weights}, indent=1) + "\n"

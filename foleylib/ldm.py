@@ -56,49 +56,78 @@ class Latents:
     moments : [shape=(N, 2 C, T, F)], memory-mapped or in memory.
     embeddings : the condition of each clip [shape=(N, D)], of unit norm.
     scale : latent scale of the VAE.
+    audio : E_audio of each clip [shape=(N, D)], where a loss compares with it.
     """
 
-    def __init__(self, moments: np.ndarray, embeddings: np.ndarray, scale: float):
+    def __init__(self, moments: np.ndarray, embeddings: np.ndarray, scale: float, audio: np.ndarray | None = None):
         if len(moments) != len(embeddings):
             raise ValueError(f"{len(moments)} latents but {len(embeddings)} embeddings: make the features anew")
-        self.moments, self.embeddings, self.scale = moments, embeddings, scale
+        self.moments, self.embeddings, self.scale, self.audio = moments, embeddings, scale, audio
 
     def __len__(self) -> int:
         return len(self.moments)
 
     def __getitem__(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        return {"moments": torch.from_numpy(np.ascontiguousarray(self.moments[indices])).float(),
-                "condition": torch.from_numpy(np.ascontiguousarray(self.embeddings[indices])).float()}  # fmt: skip
+        arrays = {"moments": self.moments, "condition": self.embeddings, "audio": self.audio}
+        return {name: torch.from_numpy(np.ascontiguousarray(array[indices])).float()
+                for name, array in arrays.items() if array is not None}  # fmt: skip
 
 
-def splits(folder: Path, condition: str, scale: float) -> dict[str, Latents]:
-    """The training and, where there are any, validation clips of a features folder, conditioned on "audio" or "text"."""
+def splits(
+    folder: Path, condition: str, scale: float, texts: dict[str, np.ndarray] | None = None
+) -> dict[str, Latents]:
+    """The training and, where there are any, validation clips of a features folder.
+
+    Parameters
+    ----------
+    condition : "audio" or "text", the clips' own; "text" with `texts` takes the embedding of the clip's class there.
+    texts : label -> CLAP embedding [shape=(D,)], for prompts other than the corpus'.
+    """
     from foleylib import features
 
-    found = {split: features.load(folder, split)[1] for split in ("train", "val")}
-    return {k: Latents(v["moments"], v[condition], scale) for k, v in found.items() if len(v["moments"])}
+    made = {}
+    for split in ("train", "val"):
+        index, arrays = features.load(folder, split)
+        if len(index):
+            own = texts is not None and condition == "text"
+            embeddings = np.stack([texts[label] for label in index.label]) if own else arrays[condition]
+            made[split] = Latents(arrays["moments"], embeddings, scale, arrays["audio"])
+    return made
 
 
 def loss(alphas_bar: torch.Tensor, unconditional: torch.Tensor, scale: float, *, condition_dropout: float,
-         snr_gamma: float | None) -> Callable[[torch.nn.Module, dict, torch.Generator], train.Terms]:  # fmt: skip
-    """The training loss of an LDM on cached latents, for `train.Player`."""
+         snr_gamma: float | None, lclap: Callable | None = None
+         ) -> Callable[[torch.nn.Module, dict, torch.Generator], train.Terms]:  # fmt: skip
+    """The training loss of an LDM on cached latents, for `train.Player`.
+
+    Parameters
+    ----------
+    lclap : ``lclap(prediction, E_audio) -> scalar``, the Latent CLAP loss; its term is named "lclap".
+    """
     from foleylib import vae
 
     def terms(unet, batch: dict, generator: torch.Generator) -> train.Terms:
         z_0 = vae.sample(batch["moments"], scale, generator)
         condition = diffusion.drop_condition(batch["condition"], unconditional, condition_dropout, generator)
-        return diffusion.denoising_terms(unet, z_0, condition, alphas_bar, generator=generator, snr_gamma=snr_gamma)
+        extra = None if lclap is None else lambda prediction: {"lclap": lclap(prediction, batch["audio"])}
+        return diffusion.denoising_terms(unet, z_0, condition, alphas_bar, generator=generator, snr_gamma=snr_gamma,
+                                         extra=extra)  # fmt: skip
 
     return terms
 
 
 def fit(unet, data: Latents, alphas_bar: torch.Tensor, unconditional: torch.Tensor, settings, *, condition_dropout: float,
         snr_gamma: float | None, seed: int, scratch: Path, held_out: Latents | None = None, device: str = "auto",
-        precision: str = "no"):  # fmt: skip
-    """Train (or fine-tune) `unet` in place; returns the history. `settings` is `params.Train`."""
-    terms = loss(alphas_bar, unconditional, data.scale, condition_dropout=condition_dropout, snr_gamma=snr_gamma)
+        precision: str = "no", lclap: Callable | None = None, lambda_lclap: float = 0.0):  # fmt: skip
+    """Train (or fine-tune) `unet` in place; returns the history. `settings` is `params.Train`.
+
+    With `lclap` the loss is L_DDPM + lambda_lclap L_LCLAP (Eq. 4 of latent-clap-loss).
+    """
+    terms = loss(alphas_bar, unconditional, data.scale, condition_dropout=condition_dropout, snr_gamma=snr_gamma,
+                 lclap=lclap)  # fmt: skip
     validate = None if held_out is None else lambda: held_out_loss(unet, held_out, alphas_bar)
-    return train.fit({"unet": train.Player(unet, terms, {"ddpm": 1.0})}, data.__getitem__, len(data), settings, seed=seed,
+    player = train.Player(unet, terms, {"ddpm": 1.0, "lclap": lambda_lclap})
+    return train.fit({"unet": player}, data.__getitem__, len(data), settings, seed=seed,
                      scratch=scratch, device=device, precision=precision, validate=validate)  # fmt: skip
 
 

@@ -11,9 +11,22 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from foleylib import paths
-from foleylib.params_schema import Params, Run, Section
+from foleylib.params_base import Section
+from foleylib.params_foley import FoleyCommon, FoleyVariant, Run
+from foleylib.params_schema import Params, Sampling
 
-__all__ = ["Params", "Run", "apply_profile", "fingerprint", "load", "parse", "table"]
+__all__ = [
+    "FoleyCommon",
+    "FoleyVariant",
+    "Params",
+    "Run",
+    "Sampling",
+    "apply_profile",
+    "fingerprint",
+    "load",
+    "parse",
+    "table",
+]
 
 
 def load(path: Path | None = None) -> Params:

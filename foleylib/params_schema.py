@@ -2,19 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(strict=True, ge=1)]
-Count = Annotated[int, Field(strict=True, ge=0)]
-Rate = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from foleylib.params_base import Count, Positive, Rate, Section, Share, Train
+from foleylib.params_foley import Filter, Foley, LatentClap, Listening, Run, Selection, Targets
+
 Source = Literal["bundled", "scratch", "checkpoint"]
-
-
-class Section(BaseModel):
-    """A part of params.yaml in which an unknown key or a wrong type is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class Audio(Section):
@@ -40,7 +33,7 @@ class Corpus(Section):
     crop: Literal["start", "loudest"] = "start"
     ambience: Share = 1.0
     prompt_template: str | None = None
-    prompts: dict[str, str] = {}
+    prompts: dict[str, str] = Field(default_factory=dict)
     min_seconds: Annotated[float, Field(ge=0)] = 0.1
     seed: Count = 0
     jobs: int = -1
@@ -54,21 +47,6 @@ class Corpus(Section):
         if self.kind != "synthetic" and self.root is None:
             raise ValueError(f"a corpus of kind '{self.kind}' needs 'root', the folder that holds it")
         return self
-
-
-class Train(Section):
-    steps: Positive
-    batch_size: Positive
-    accumulate: Positive = 1
-    lr: Rate
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    warmup: Count = 100
-    schedule: Literal["constant", "cosine"] = "constant"
-    clip_norm: Rate = 1.0
-    ema_decay: Share = 0.999
-    validate_every: Positive = 500
-    checkpoint_every: Positive = 200
 
 
 class ClapText(Section):
@@ -200,25 +178,6 @@ class Features(Section):
     batch_size: Positive
 
 
-class FoleyVariant(Section):
-    """What makes one fine-tuned model; every key can be set for all in `foley.common` and for one in its variant."""
-
-    init: Literal["foundation", "scratch"] = "foundation"
-    condition: Literal["text", "audio"] = "text"
-
-
-class FoleyCommon(Section):
-    corpus: str
-    condition_dropout: Share
-    snr_gamma: Rate | None
-    train: Train
-
-
-class Foley(Section):
-    common: FoleyCommon
-    variants: dict[str, FoleyVariant]
-
-
 class Sampling(Section):
     corpus: str
     clips_per_class: Positive
@@ -227,15 +186,6 @@ class Sampling(Section):
     eta: Share
     guidance: Annotated[float, Field(ge=0)]
     batch_size: Positive
-
-
-class Run(Section):
-    """One row of a table: what its clips are made from, and what is sampled otherwise than `sampling` says."""
-
-    source: Literal["real", "reconstruction", "model"] = "model"
-    made_from: str  # a pipeline folder, or the manifest of real clips; relative to the repository
-    table: Annotated[str, Field(pattern=r"^[^:]+:[^:]+:[^:]+$")] | None = None  # paper:table:row with published numbers
-    overrides: dict[str, str | int | float] = {}
 
 
 class Evaluate(Section):
@@ -255,24 +205,35 @@ class Params(Section):
     foundation: Foundation
     judge: Judge
     features: Features
+    latent_clap: LatentClap
     foley: Foley
     sampling: Sampling
     runs: dict[str, Run]
+    selection: Selection
+    filters: dict[str, Filter]
+    targets: Targets
+    listening: Listening
     evaluate: Evaluate
 
     @model_validator(mode="after")
     def _fits_together(self):
         for where, name in [("foundation", self.foundation.corpus), ("judge", self.judge.corpus),
-                            ("foley.common", self.foley.common.corpus), ("sampling", self.sampling.corpus)]:  # fmt: skip
+                            ("latent_clap", self.latent_clap.corpus), ("foley.common", self.foley.common.corpus),
+                            ("sampling", self.sampling.corpus)]:  # fmt: skip
             if name not in self.corpora:
                 raise ValueError(f"{where}.corpus is '{name}', which is none of corpora: {', '.join(self.corpora)}")
         models = ["models/foundation/ldm", *(f"models/foley/{variant}" for variant in self.foley.variants)]
         for name, run in self.runs.items():
             if run.source != "real" and run.made_from not in models:
                 raise ValueError(f"runs.{name}.made_from is '{run.made_from}', which is none of: {', '.join(models)}")
+            variant = run.made_from.removeprefix("models/foley/")
+            trained = self.seeds_of(variant) if variant in self.foley.variants else []
+            if run.seeds is not None and not set(run.seeds) <= set(trained):
+                raise ValueError(f"runs.{name}.seeds: {run.seeds} are not all among those trained, {trained}")
             if run.overrides and run.source != "model":
                 raise ValueError(f"runs.{name}.overrides: only a run of source 'model' is sampled")
             self.sampling_of(name)
+        self._filters_fit()
         for name, corpus in self.corpora.items():
             if (corpus.rate, corpus.seconds) != (self.audio.rate, self.audio.seconds):
                 raise ValueError(f"corpora.{name}: rate and seconds differ from audio.rate and audio.seconds")
@@ -288,6 +249,32 @@ class Params(Section):
             )
         return self
 
+    def _filters_fit(self) -> None:
+        made = [name for name, run in self.runs.items() if run.source == "model"]
+        variants = self.foley.variants
+        for name, chosen in self.filters.items():
+            if chosen.of not in made:
+                raise ValueError(
+                    f"filters.{name}.of is '{chosen.of}', which is none of the sampled runs: {', '.join(made)}"
+                )
+            if name in self.runs:
+                raise ValueError(f"filters.{name}: runs has that name too; call it {name}_filter")
+        for target, variant in self.selection.calibrate.items():
+            if variant not in variants:
+                raise ValueError(
+                    f"selection.calibrate.{target} is '{variant}', which is none of: {', '.join(variants)}"
+                )
+        known = [*self.runs, *self.filters]
+        for name in self.listening.runs:
+            if name not in known:
+                raise ValueError(f"listening.runs has '{name}', which is none of: {', '.join(known)}")
+
+    def seeds_of(self, variant: str) -> list[int]:
+        """The training seeds of a variant of `foley`."""
+        own = self.foley.variants[variant].seeds
+        return self.foley.common.seeds if own is None else own
+
     def sampling_of(self, run: str) -> Sampling:
-        """The sampling settings of a run: `sampling` with the run's overrides."""
+        """The sampling settings of a run (a selected run's are those of the run it selects from)."""
+        run = self.filters[run].of if run in self.filters else run
         return Sampling.model_validate({**self.sampling.model_dump(), **self.runs[run].overrides})

@@ -57,6 +57,8 @@ def save_pipeline(out: Path, unet, settings: params.Params, *, clap, vae, vocode
     text.text_projection.load_state_dict(clap.model.text_projection.state_dict())
     frames = settings.audio.samples // mel.FRONT_ENDS[settings.audio.rate].hop
     unet.register_to_config(sample_size=frames // 2 ** (len(vae.config.block_out_channels) - 1))  # the default length
+    for part in (unet, vae):
+        part.register_to_config(_name_or_path="")  # else the folder it was read from: the same model in any place
     noise = settings.foundation.ldm.noise
     schedule = {"num_train_timesteps": noise.steps, "beta_start": noise.beta_start, "beta_end": noise.beta_end}
     solver = sampling.scheduler(schedule, "ddim")

@@ -14,6 +14,7 @@ PALETTE = {  # seaborn's colour-blind palette, one colour per system in every fi
     "scratch": "#de8f05",
     "ldm": "#0173b2",
     "ldm_ddim": "#56788f",
+    "label": "#ca9161",
     "tuning": "#029e73",
     "latent": "#cc78bc",
     "tuning_latent": "#d55e00",
@@ -43,14 +44,14 @@ def set_theme():
 
 
 def colour(name):
-    """Colour of a system, the same in every figure; names out of `PALETTE` get one that depends on the name alone."""
-    return PALETTE.get(name) or OTHERS[zlib.crc32(str(name).encode()) % len(OTHERS)]
+    """Colour of a system, the same in every figure and for its selected clips; other names get one of their own."""
+    return PALETTE.get(str(name).removesuffix("_filter")) or OTHERS[zlib.crc32(str(name).encode()) % len(OTHERS)]
 
 
 def colours(names):
     """Colour by name: systems as `colour`, other labels (classes) by their order."""
     names = list(dict.fromkeys(names))
-    if any(name in PALETTE for name in names):
+    if any(str(name).removesuffix("_filter") in PALETTE for name in names):
         return {name: colour(name) for name in names}
     kind = "colorblind" if len(names) <= 10 else "husl"
     return dict(zip(names, seaborn.color_palette(kind, len(names))))

@@ -10,44 +10,77 @@ import torch
 from foleylib import audio, clap, corpora, evaluation, mel, params, paths, pipeline, sampling, train
 from foleylib.embedders import weights_sha256
 from foleylib.judge import load_judge
+from foleylib.progress import progress
 
 
 def sample(run: str, settings: params.Params) -> Path:
-    """Make data/samples/`run`: audio/*.wav and manifest.parquet [id, path, label, target, prompt, seed]; returns the folder.
+    """Make data/samples/`run`/SEED for every model behind the run: audio/*.wav and manifest.parquet; returns the folder.
 
-    A run of source "model" is sampled; "reconstruction" passes test clips through VAE and vocoder; "real" takes
-    validation clips, which no model was trained on, as a system of their own against the test clips.
+    A run of source "model" is sampled from each seed of its variant, with noise of that seed; "reconstruction" passes
+    test clips through VAE and vocoder; "real" takes validation clips, which no model was trained on, as a system of
+    their own against the test clips. Manifest: [id, path, label, target, prompt, seed].
     """
+    source = _known(run, settings).source
+    out = paths.SAMPLES / run
+    shutil.rmtree(out, ignore_errors=True)
+    for seed, folder in models_of(run, settings).items():
+        if source == "model":
+            manifest, waves = _sampled(folder, seed, settings.sampling_of(run), settings)
+        else:
+            manifest, waves = _real(settings, "test" if source == "reconstruction" else "val")
+        if source == "reconstruction":
+            place = train.pick_device(settings.device)
+            front = mel.front_end(settings.audio).to(place)
+            waves = sampling.reconstruct(
+                sampling.load(folder).to(place), waves, front, batch_size=settings.sampling.batch_size
+            )
+        write(out / str(seed), manifest, waves.numpy(), settings.audio.rate)
+    return out
+
+
+def _known(run: str, settings: params.Params) -> params.Run:
+    """The entry of `runs`; for a selected run, that of the run it selects from."""
+    if run in settings.filters:
+        return settings.runs[settings.filters[run].of]
     if run not in settings.runs:
-        raise ValueError(f"runs in params.yaml has no '{run}'; it has: {', '.join(settings.runs)}")
-    source = settings.runs[run].source
-    if source == "model":
-        manifest, waves = _sampled(run, settings)
-    else:
-        manifest, waves = _real(settings, "test" if source == "reconstruction" else "val")
-    if source == "reconstruction":
-        system = sampling.load(paths.ROOT / settings.runs[run].made_from).to(train.pick_device(settings.device))
-        front = mel.front_end(settings.audio).to(train.pick_device(settings.device))
-        waves = sampling.reconstruct(system, waves, front, batch_size=settings.sampling.batch_size)
-    return _write(paths.SAMPLES / run, manifest, waves.numpy(), settings.audio.rate)
+        known = ", ".join([*settings.runs, *settings.filters])
+        raise ValueError(f"runs in params.yaml has no '{run}'; it has: {known}")
+    return settings.runs[run]
 
 
-def prompts(settings: params.Params):
-    """One row a class of the sampled corpus, with its prompt."""
+def models_of(run: str, settings: params.Params) -> dict[int, Path]:
+    """The pipeline folders behind a run by training seed; a run without training has the seed of the settings."""
+    chosen = _known(run, settings)
+    made_from, variant = chosen.made_from, chosen.made_from.removeprefix("models/foley/")
+    if variant in settings.foley.variants:
+        return {seed: paths.ROOT / made_from / str(seed) for seed in chosen.seeds or settings.seeds_of(variant)}
+    return {settings.seed: paths.ROOT / made_from}
+
+
+def prompts(settings: params.Params, folder: Path | None = None):
+    """One row a class of the sampled corpus [label, target, prompt]; the prompts of the model in `folder`, if it has its own."""
     manifest = corpora.load(paths.CLIPS / settings.sampling.corpus)
-    return manifest.drop_duplicates("target").sort_values("target")[["label", "target", "prompt"]]
+    classes = manifest.drop_duplicates("target").sort_values("target")[["label", "target", "prompt"]]
+    own = folder / "prompts.json" if folder is not None else None
+    if own is None or not own.is_file():
+        return classes
+    return classes.assign(prompt=classes.label.map(json.loads(own.read_text())))
 
 
-def _sampled(run: str, settings: params.Params):
+def numbered(classes, first: dict[str, int], count: dict[str, int], seed: int):
+    """Rows [label, target, prompt, id, seed] of clips number first..first+count-1 of each class."""
+    rows = classes.loc[classes.index.repeat(classes.label.map(count))].reset_index(drop=True)
+    number = rows.groupby("label", sort=False).cumcount() + rows.label.map(first)
+    return rows.assign(id=[f"{label}-{i:04d}" for label, i in zip(rows.label, number)],
+                       seed=sampling.clip_seeds(seed, list(zip(rows.label, number))))  # fmt: skip
+
+
+def _sampled(folder: Path, seed: int, chosen: params.Sampling, settings: params.Params):
     """Clips of a model: classes in order, numbered within the class, each with its own seed."""
-
-    chosen, classes = settings.sampling_of(run), prompts(settings)
-    manifest = classes.loc[classes.index.repeat(chosen.clips_per_class)].reset_index(drop=True)
-    number = manifest.groupby("label").cumcount()
-    manifest["id"] = [f"{label}-{i:04d}" for label, i in zip(manifest.label, number)]
-    manifest["seed"] = sampling.clip_seeds(settings.seed, list(manifest.label))
-    system = sampling.load(paths.ROOT / settings.runs[run].made_from).to(train.pick_device(settings.device))
-    return manifest, draw(system, manifest, chosen, settings)
+    classes = prompts(settings, folder)
+    manifest = numbered(classes, dict.fromkeys(classes.label, 0), dict.fromkeys(classes.label, chosen.clips_per_class),
+                        settings.seed + seed)  # fmt: skip
+    return manifest, draw(sampling.load(folder).to(train.pick_device(settings.device)), manifest, chosen, settings)
 
 
 def draw(system: sampling.System, manifest, chosen, settings: params.Params) -> torch.Tensor:
@@ -63,10 +96,10 @@ def draw(system: sampling.System, manifest, chosen, settings: params.Params) -> 
     return sampling.decode(system, latents, hop=mel.front_end(settings.audio).config.hop, batch_size=chosen.batch_size)
 
 
-def first_draws(system: sampling.System, settings: params.Params):
+def first_draws(system: sampling.System, settings: params.Params, folder: Path | None = None, seed: int = 0):
     """One clip of each class, the first that a run would sample: (waves [shape=(C, T)], DataFrame of the classes)."""
-    classes = prompts(settings)
-    classes = classes.assign(seed=sampling.clip_seeds(settings.seed, list(classes.label)))
+    classes = prompts(settings, folder)
+    classes = numbered(classes, dict.fromkeys(classes.label, 0), dict.fromkeys(classes.label, 1), settings.seed + seed)
     system = system.to(train.pick_device(settings.device))
     return draw(system, classes, settings.sampling, settings), classes
 
@@ -88,64 +121,128 @@ def _real(settings: params.Params, split: str):
     return manifest[["label", "target", "prompt", "id"]].assign(seed=0), waves
 
 
-def _write(out: Path, manifest, waves: np.ndarray, rate: int) -> Path:
+def write(out: Path, manifest, waves: np.ndarray, rate: int) -> Path:
+    """Write clips and their manifest; columns beyond the usual ones are kept."""
     shutil.rmtree(out, ignore_errors=True)
     (out / "audio").mkdir(parents=True)
     manifest = manifest.assign(path=[f"audio/{i}.wav" for i in manifest.id])
     for path, wave in zip(manifest.path, waves):
         audio.write(out / path, wave, rate)
-    manifest[["id", "path", "label", "target", "prompt", "seed"]].to_parquet(out / "manifest.parquet", index=False)
+    usual = ["id", "path", "label", "target", "prompt", "seed"]
+    manifest = manifest[usual + [c for c in manifest if c not in usual]]
+    manifest.to_parquet(out / "manifest.parquet", index=False)
     return out
 
 
-def load(run: str):
-    """The clips of a run as (manifest, waves [shape=(N, T), float32])."""
+def seeds(run: str) -> list[int]:
+    """The training seeds of which data/samples/`run` holds clips."""
+    found = sorted(int(p.parent.name) for p in (paths.SAMPLES / run).glob("*/manifest.parquet"))
+    if not found:
+        raise ValueError(f"{paths.SAMPLES / run} holds no samples; run the sample stage of '{run}' first")
+    return found
+
+
+def load(run: str, seed: int | None = None):
+    """The clips of a run and training seed (the first by default) as (manifest, waves [shape=(N, T), float32])."""
     import pandas as pd
 
-    folder = paths.SAMPLES / run
+    folder = paths.SAMPLES / run / str(seeds(run)[0] if seed is None else seed)
     if not (folder / "manifest.parquet").is_file():
-        raise ValueError(f"{folder} holds no samples; run the sample stage of '{run}' first")
+        raise ValueError(f"{folder} holds no samples; run the sample stage of '{run}' with that seed first")
     manifest = pd.read_parquet(folder / "manifest.parquet")
     return manifest, np.stack([audio.read(folder / path)[0] for path in manifest.path])
 
 
-def reference(settings: params.Params):
-    """The test clips every run is compared with, as (manifest, waves)."""
+def reference(settings: params.Params, split: str | None = None):
+    """The clips every run is compared with (of `evaluate.split`, or another), as (manifest, waves)."""
     folder = paths.CLIPS / settings.sampling.corpus
     manifest = corpora.load(folder)
-    manifest = manifest[manifest.split == settings.evaluate.split].reset_index(drop=True)
+    manifest = manifest[manifest.split == (split or settings.evaluate.split)].reset_index(drop=True)
     return manifest, corpora.read_waves(folder, manifest)
 
 
+class Ears:
+    """Judge and CLAP, loaded once: clips to what the metrics hear."""
+
+    def __init__(self, settings: params.Params):
+        self.settings, self.device = settings, train.pick_device(settings.device)
+        self.judge = load_judge(paths.MODELS / "judge", device=self.device)
+        self.clap = clap.load(paths.FOUNDATION / "clap", self.device)
+        self.texts = prompts(settings).set_index("label").prompt  # the corpus' own, whatever a model was prompted with
+
+    def hear(self, manifest, waves: np.ndarray) -> evaluation.Heard:
+        return evaluation.hear(waves, list(manifest.label), list(manifest.label.map(self.texts)), judge=self.judge,
+                               clap=self.clap, rate=self.settings.audio.rate)  # fmt: skip
+
+
 def evaluate(run: str, settings: params.Params) -> Path:
-    """Score data/samples/`run` against the test clips; writes results/evaluate/`run`.json and returns its path."""
-    device, rate = train.pick_device(settings.device), settings.audio.rate
-    judge = load_judge(paths.MODELS / "judge", device=device)
-    ear = clap.load(paths.FOUNDATION / "clap", device)
-    (made, made_waves), (real, real_waves) = load(run), reference(settings)
-    heard = {
-        name: evaluation.hear(waves, list(manifest.label), list(manifest.prompt), judge=judge, clap=ear, rate=rate)
-        for name, manifest, waves in [("real", real, real_waves), ("made", made, made_waves)]
-    }
-    scores = evaluation.score(heard["real"], heard["made"], judge_labels=judge.model.labels, settings=settings.evaluate)
-    chosen = settings.runs[run]
-    models = _weights(chosen)
+    """Score every seed of data/samples/`run` against the test clips; returns the path of results/evaluate/`run`.json.
+
+    What the embedders heard is kept in data/heard/`run`/SEED.npz, for paired comparisons of runs.
+    """
+    chosen, ears = _known(run, settings), Ears(settings)
+    real, real_waves = reference(settings)
+    heard, rows, clips, weights = ears.hear(real, real_waves), [], {}, {}
+    shutil.rmtree(paths.HEARD / run, ignore_errors=True)
+    for seed in seeds(run):
+        manifest, waves = load(run, seed)
+        made = ears.hear(manifest, waves)
+        made.save(paths.HEARD / run / f"{seed}.npz")
+        scores = evaluation.score(heard, made, judge_labels=ears.judge.model.labels, settings=settings.evaluate)
+        rows += [{**row, "seed": seed} for row in scores]
+        clips[seed], weights[seed] = manifest, _weights(chosen.source, models_of(run, settings)[seed])
+    how = settings.sampling_of(run).model_dump() if chosen.source == "model" else {"source": chosen.source}
+    if run in settings.filters:
+        how |= {"selection": settings.filters[run].model_dump() | settings.selection.model_dump()}
     card = evaluation.card(
-        run, made, settings.sampling_of(run).model_dump() if chosen.source == "model" else {"source": chosen.source},
-        models=models, reference=corpora.digest(real), judge=judge.sha256,
-        clap=weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors"), seed=settings.seed, rate=rate,
-        device=str(device), settings=settings.evaluate,
+        run, clips, how, models=weights, reference=corpora.digest(real), judge=ears.judge.sha256,
+        clap=weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors"), rate=settings.audio.rate,
+        device=str(ears.device), settings=settings.evaluate,
     )  # fmt: skip
     path = paths.RESULTS / "evaluate" / f"{run}.json"
-    evaluation.save(path, card, scores)
+    evaluation.save(path, card, rows)
     return path
 
 
-def _weights(run: params.Run) -> dict[str, str]:
-    if run.source == "real":
+def differences(baseline: str, others: list[str], settings: params.Params):
+    """Average FAD of runs minus that of a baseline, seed by seed, the same clips (class, number) drawn from both.
+
+    Returns
+    -------
+    DataFrame [run, seed, value, low, high]; intervals are bootstraps over clips.
+    """
+    import pandas as pd
+
+    heard = Ears(settings).hear(*reference(settings))
+    rows = []
+    for run in progress(others, desc=f"differences to {baseline}"):
+        for seed in [s for s in seeds(run) if s in seeds(baseline)]:
+            a, b = (evaluation.load_heard(paths.HEARD / name / f"{seed}.npz") for name in (run, baseline))
+            found = evaluation.paired_difference(heard, a, b, settings.evaluate)
+            rows.append({"run": run, "seed": seed, "value": found.estimate, "low": found.low, "high": found.high})
+    return pd.DataFrame(rows)
+
+
+def quick_scores(
+    unet, texts: dict[str, str], settings: params.Params, *, seed: int, clips_per_class: int
+) -> dict[str, float]:
+    """Average FAD, judge accuracy and CLAP score of a U-Net's first clips against the *validation* clips, no intervals."""
+    ears = Ears(settings)
+    system = sampling.load(paths.FOUNDATION / "ldm")
+    system.unet = unet.eval()
+    classes = prompts(settings)
+    classes = classes.assign(prompt=classes.label.map(texts))
+    manifest = numbered(
+        classes, dict.fromkeys(classes.label, 0), dict.fromkeys(classes.label, clips_per_class), settings.seed + seed
+    )
+    waves = draw(system.to(ears.device), manifest, settings.sampling, settings).numpy()
+    return evaluation.quick(ears.hear(*reference(settings, "val")), ears.hear(manifest, waves), ears.judge.model.labels)
+
+
+def _weights(source: str, folder: Path) -> dict[str, str]:
+    if source == "real":
         return {}
-    folder = paths.ROOT / run.made_from
-    parts = ("vae", "vocoder") if run.source == "reconstruction" else ("unet", "vae", "vocoder")
+    parts = ("vae", "vocoder") if source == "reconstruction" else ("unet", "vae", "vocoder")
     names = {"vocoder": "model.safetensors"}
     return {p: weights_sha256(folder / p / names.get(p, "diffusion_pytorch_model.safetensors")) for p in parts}
 

@@ -144,14 +144,9 @@ def reconstruct(system: System, waves: torch.Tensor, log_mel, *, batch_size: int
     return torch.cat(made)
 
 
-def clip_seeds(seed: int, labels: list[str]) -> list[int]:
-    """A seed for each clip from (seed, class, number within the class): more clips a class leave the first ones alone."""
+def clip_seeds(seed: int, clips: list[tuple[str, int]]) -> list[int]:
+    """A seed for each clip (class, number within the class): more clips a class leave the first ones alone."""
     import zlib
 
-    counts: dict[str, int] = {}
-    seeds = []
-    for label in labels:
-        number = counts[label] = counts.get(label, -1) + 1
-        key = [seed, zlib.crc32(label.encode()), number]
-        seeds.append(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
-    return seeds
+    keys = [[seed, zlib.crc32(label.encode()), number] for label, number in clips]
+    return [int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1 for key in keys]

@@ -60,6 +60,15 @@ def mean_and_sd(values):
     return MeanSd(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan"), len(values))
 
 
+def over_seeds(values, *, level=0.95):
+    """Mean of scores over seeds with its Student interval (mean, low, high); NaN bounds for one seed."""
+    from scipy.stats import t
+
+    mean, sd, n = mean_and_sd(values)
+    half = t.ppf((1 + level) / 2, n - 1) * sd / np.sqrt(n) if n > 1 else float("nan")
+    return mean, mean - half, mean + half
+
+
 def adjusted_draws(estimate, draws, method):
     """Draws whose quantiles bound the interval of `method`."""
     if method == "percentile":

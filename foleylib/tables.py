@@ -40,6 +40,11 @@ SYSTEMS = {  # run -> what the reader sees
     "tuning": "LDM + tuning",
     "latent": "LDM + latent CLAP",
     "tuning_latent": "LDM + tuning + latent CLAP",
+    "label": "LDM, label as text",
+    "ldm_filter": "LDM, filter",
+    "tuning_filter": "LDM + tuning, filter",
+    "latent_filter": "LDM + latent CLAP, filter",
+    "tuning_latent_filter": "LDM + tuning + latent CLAP, filter",
 }
 METRICS = {  # metric -> label, arrow to the better side, digits
     "fad": ("FAD", "↓", 3),
@@ -88,6 +93,16 @@ def select(summary, *, metric, runs, classes=None):
     return rows
 
 
+def of_table(summary, paper, table):
+    """The rows of a summary for one published table: every run once, with that table's published numbers where it has any."""
+    import pandas
+
+    here = summary[(summary.paper == paper) & (summary.table.astype(str) == str(table))]
+    others = summary[~summary.run.isin(here.run)]
+    others = others[~others.duplicated(["run", "class", "metric", "embedder", "seed"])].assign(published=np.nan)
+    return pandas.concat([here, others], ignore_index=True)
+
+
 def number(value, digits=2):
     """A number of fixed digits, or a dash for NaN."""
     return DASH if value is None or np.isnan(value) else f"{value:.{digits}f}"
@@ -106,17 +121,22 @@ def cell(rows, digits=2):
     return f"{number(row.value, digits)} [{number(row.low, digits)}, {number(row.high, digits)}]"
 
 
-def _with_average(rows, classes):
-    """Rows and, where the summary has none, the mean of the class scores of each run and seed that has them all."""
+def _with_spread(rows, classes):
+    """Rows of the classes with the mean of the class scores ("average", where the summary has none) and their "std"."""
     import pandas
 
-    rows, means = rows[rows["class"].isin([*classes, "average"])], []
+    rows, made = rows[rows["class"].isin([*classes, "average"])], []
     for (run, seed), group in rows.groupby(["run", "seed"], dropna=False):
         parts = group[group["class"].isin(list(classes))]
-        if "average" not in set(group["class"]) and parts["class"].nunique() == len(classes):
-            mean = {"run": run, "seed": seed, "class": "average", "value": parts.value.mean(skipna=False)}
-            means.append(mean | {"low": np.nan, "high": np.nan, "published": np.nan, "comparable": np.nan})
-    return pandas.concat([rows.astype(object), pandas.DataFrame(means, dtype=object)]) if means else rows
+        if parts["class"].nunique() != len(classes):
+            continue
+        values = {"average": parts.value.mean(skipna=False), "std": parts.value.std(ddof=1)}
+        made += [
+            {"run": run, "seed": seed, "class": name, "value": value, "low": np.nan, "high": np.nan,
+             "published": np.nan, "comparable": np.nan}
+            for name, value in values.items() if name not in set(group["class"])
+        ]  # fmt: skip
+    return pandas.concat([rows.astype(object), pandas.DataFrame(made, dtype=object)]) if made else rows
 
 
 def _published_cell(rows, run, class_, reference, digits):
@@ -131,7 +151,9 @@ def _published_cell(rows, run, class_, reference, digits):
     return DASH if np.isnan(value) else number(value, digits) + ("" if compares else f" {DAGGER}")
 
 
-def ours_and_published(summary, *, metric, runs, classes, digits=2, names=None, average=True, reference=None):
+def ours_and_published(
+    summary, *, metric, runs, classes, digits=2, names=None, average=True, std=False, reference=None
+):
     """One row per system, and per class our score with its interval beside the published number.
 
     Parameters
@@ -147,6 +169,8 @@ def ours_and_published(summary, *, metric, runs, classes, digits=2, names=None, 
     average : bool
         add the papers' average, the mean of the class scores; it has an interval only if the summary holds rows of
         class "average"
+    std : bool
+        add the sample deviation over classes, as latent-clap-loss prints it
     reference : pandas.DataFrame [index=run, columns=class], optional
         published numbers where the summary has none (the average): `published(...)` with its rows renamed to runs
 
@@ -163,8 +187,9 @@ def ours_and_published(summary, *, metric, runs, classes, digits=2, names=None, 
     import pandas
 
     rows = select(summary, metric=metric, runs=runs)
-    columns = [*classes, "average"] if average and "average" not in classes else list(classes)
-    rows = _with_average(rows, [c for c in classes if c not in ("all", "average")]) if average else rows
+    extra = [name for name, wanted in [("average", average), ("std", std)] if wanted and name not in classes]
+    columns = [*classes, *extra]
+    rows = _with_spread(rows, [c for c in classes if c not in ("all", "average")]) if extra else rows
     table = {}
     for class_ in columns:
         of_class, head = rows[rows["class"] == class_], CLASSES.get(class_, class_)

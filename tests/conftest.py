@@ -130,11 +130,23 @@ def tiny_models(tiny, tiny_root, tiny_parts):
 
 
 @pytest.fixture
-def tiny_paths(tiny_root, monkeypatch):
+def tiny_paths(tiny_root):
     """`foleylib.paths` with everything under `tiny_root` while a test runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield _inside(tiny_root, patch)
+
+
+@pytest.fixture(scope="module")
+def tiny_paths_module(tiny_root):
+    """`tiny_paths` for a whole module, whose fixtures train and sample there."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield _inside(tiny_root, patch)
+
+
+def _inside(root, patch):
     from foleylib import paths
 
     inside = {name: path.relative_to(paths.ROOT) for name, path in vars(paths).items() if isinstance(path, Path)}
     for name, path in inside.items():
-        monkeypatch.setattr(paths, name, tiny_root / path)
+        patch.setattr(paths, name, root / path)
     return paths

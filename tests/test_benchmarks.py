@@ -70,6 +70,43 @@ def test_training_step(run, smoke):
     assert made["settings"]["batch_size"] == 2 and made["settings"]["latent_shape"] == [8, 32, 16]
 
 
+def test_latent_clap_loss(run, smoke):
+    made = run("latent_clap_loss", "--params", smoke, "--batch-size", 1, "--device", "cpu")
+    cases = ["plain", "latent CLAP loss", "end-to-end CLAP loss"]
+    parts = ["forward", "backward", "optimiser", "total"]
+    alone = [(f"{case}, alone", part) for case in cases[1:] for part in ("forward", "backward", "total")]
+    assert [(r["case"], r["part"]) for r in made["rows"]] == [(case, part) for case in cases for part in parts] + alone
+    plain, latent, whole, _, _ = (row for row in made["rows"] if row["part"] == "total")
+    assert plain["times_plain"] == 1 and plain["extra_seconds"] == 0
+    assert whole["extra_ratio"] is None or whole["extra_ratio"] == pytest.approx(
+        whole["extra_seconds"] / latent["extra_seconds"]
+    )
+    assert all(row["memory"] is None or row["memory"] >= 0 for row in (plain, latent, whole))
+    assert set(made["settings"]["parameters"]) == {"unet", "vae", "vocoder", "clap", "latent_clap"}
+
+
+def test_both_clap_losses_reach_the_estimate(tiny, tiny_parts):
+    """What the benchmark compares has a gradient in the noise estimate and none in the frozen parts."""
+    import torch
+
+    from benchmarks import latent_clap_loss as bench
+    from benchmarks import models
+    from foleylib import diffusion, latent_clap, mel, pipeline
+
+    abar, dim = pipeline.alphas_bar(tiny), tiny_parts.clap.dim
+    parts = models.Parts(**vars(tiny_parts), log_mel=mel.front_end(tiny.audio), samples=tiny.audio.samples,
+                         device=torch.device("cpu"))  # fmt: skip
+    z, eps = torch.randn(2, 2, *parts.latent_shape, generator=torch.Generator().manual_seed(0))
+    n = torch.tensor([5, 50])
+    encoder = bench.small_encoder(parts, (8, 8, 8, 8))
+    latent = latent_clap.loss(encoder, abar, bench.SCALE, tiny.foley.common.lclap)
+    for term in (latent, bench.end_to_end(parts, abar)):
+        estimate = eps.clone().requires_grad_()
+        made = diffusion.Prediction(diffusion.add_noise(z, eps, n, abar), n, eps, estimate)
+        (gradient,) = torch.autograd.grad(term(made, models.unit_rows(2, dim)), estimate)
+        assert (gradient.flatten(1).norm(dim=1) > 0).all() and gradient.isfinite().all()
+
+
 def test_sampling(run, smoke):
     sizes = ["--ddim-steps", 2, "--dpm-steps", 1, "--batch-sizes", 1, 2, "--device", "cpu"]
     made = run("sampling", "--params", smoke, *sizes)

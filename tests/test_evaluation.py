@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from foleylib import evaluation, metrics
-from foleylib.params_schema import Evaluate, Run
+from foleylib.params_schema import Evaluate
 
 LABELS = ("DogBark", "Rain", "GunShot")
 SETTINGS = Evaluate(split="test", bootstrap=20, level=0.9, splits=4, seed=0)
@@ -103,15 +103,15 @@ def test_judge_of_another_rate_is_refused():
 
 
 def save(path, run, scores, seed=7):
-    evaluation.save(path / f"{run}.json", {"run": run, "seed": seed}, scores)
+    evaluation.save(path / f"{run}.json", {"run": run}, [{**row, "seed": seed} for row in scores])
     return path / f"{run}.json"
 
 
 def test_file_of_a_run(tmp_path):
     scores = evaluation.score(heard(), heard(1), judge_labels=LABELS, settings=SETTINGS)
     found = json.loads(save(tmp_path / "deep", "ldm", scores).read_text())
-    assert set(found["headline"]) == {"fad", "fd", "clap_score", "judge_accuracy", "kl", "is"}
-    assert len(found["scores"]) == len(scores) and found["card"] == {"run": "ldm", "seed": 7}
+    assert set(found["headline"]) == {"fad", "fad_average", "fd", "clap_score", "judge_accuracy", "kl", "is"}
+    assert len(found["scores"]) == len(scores) and found["card"] == {"run": "ldm"}
     whole = {row["metric"]: row for row in scores if row["class"] == "all"}
     assert found["headline"]["fad"] == pytest.approx(whole["fad"]["value"], abs=1e-6)
 
@@ -119,18 +119,59 @@ def test_file_of_a_run(tmp_path):
 def test_summary_joins_published_numbers(tmp_path):
     scores = evaluation.score(heard(), heard(1), judge_labels=LABELS, settings=SETTINGS)
     files = [save(tmp_path, run, scores) for run in ("ldm", "foundation")]
-    runs = {"ldm": Run(made_from="x", table="paper:1:LDM-S"), "foundation": Run(made_from="x")}
+    runs = {"ldm": ["paper:1:LDM-S", "paper:2:LDM-S"], "foundation": []}
     columns = ["paper", "table", "row", "class", "metric", "value"]
     published = pd.DataFrame(
         [["paper", 1, "LDM-S", "Rain", "fad", 3.5], ["paper", 2, "LDM-S", "Rain", "fad", 9.0],
          ["paper", 1, "Other", "DogBark", "fad", 8.0]], columns=columns)  # fmt: skip
     summary = evaluation.summarise(files, runs, published)
-    assert list(summary.columns) == evaluation.COLUMNS and len(summary) == 2 * len(scores)
+    assert list(summary.columns) == evaluation.COLUMNS and len(summary) == 3 * len(scores)
     known = summary[summary.published.notna()]
-    assert known[["run", "class", "metric", "published"]].values.tolist() == [["ldm", "Rain", "fad", 3.5]]
+    assert known[["run", "table", "class", "metric", "published"]].values.tolist() == [
+        ["ldm", "1", "Rain", "fad", 3.5],
+        ["ldm", "2", "Rain", "fad", 9.0],
+    ]
+    with pytest.raises(ValueError, match="scores the run 'ldm', which params.yaml no longer has"):
+        evaluation.summarise(files, {}, published)
     assert set(summary.run) == {"ldm", "foundation"} and (summary.seed == 7).all() and not summary.comparable.any()
     assert set(summary[summary.run == "ldm"].paper) == {"paper"}
     assert set(summary.protocol) == {"results/evaluate/ldm.json", "results/evaluate/foundation.json"}
+
+
+def test_headline_is_the_mean_over_seeds(tmp_path):
+    one, two = (evaluation.score(heard(), heard(i), judge_labels=LABELS, settings=SETTINGS) for i in (1, 2))
+    rows = [{**row, "seed": seed} for seed, found in enumerate((one, two)) for row in found]
+    values = [row["value"] for row in rows if (row["class"], row["metric"]) == ("average", "fad")]
+    assert evaluation.headline_of(rows)["fad_average"] == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_what_was_heard_is_kept(tmp_path):
+    one = heard(1)
+    one.save(tmp_path / "run" / "0.npz")
+    same = evaluation.load_heard(tmp_path / "run" / "0.npz")
+    assert np.array_equal(same.clap, one.clap) and np.array_equal(same.labels, one.labels)
+    with pytest.raises(ValueError, match="run the evaluate stage"):
+        evaluation.load_heard(tmp_path / "run" / "1.npz")
+
+
+def test_quick_scores_are_those_of_the_table():
+    reference, made = heard(), heard(1)
+    found, whole = evaluation.quick(reference, made, LABELS), table(reference, made).value
+    assert found["fad"] == pytest.approx(whole["average", "fad"])
+    assert found["judge_accuracy"] == pytest.approx(whole["all", "judge_accuracy"])
+    assert found["clap_score"] == pytest.approx(whole["all", "clap_score"])
+
+
+def test_paired_difference():
+    reference, near, far = heard(), heard(1), heard(1, shift=1.0)
+    found = evaluation.paired_difference(reference, far, near, SETTINGS)
+    assert found.low <= found.estimate <= found.high and found.low > 0
+    back = evaluation.paired_difference(reference, near, far, SETTINGS)
+    assert back.estimate == pytest.approx(-found.estimate)
+    same = evaluation.paired_difference(reference, near, near, SETTINGS)
+    assert same.low == same.estimate == same.high == 0
+    with pytest.raises(ValueError, match="differ in classes or clips"):
+        evaluation.paired_difference(reference, near, near.only("Rain"), SETTINGS)
 
 
 def test_summary_of_nothing_has_its_columns():
@@ -142,9 +183,9 @@ def test_card_names_what_a_number_depends_on():
     one, same, other = (pd.DataFrame({"id": ids}) for ids in (["a", "b"], ["b", "a"], ["a", "c"]))
 
     def card(manifest):
-        return evaluation.card("ldm", manifest, {"steps": 4}, models={"unet": "1"}, reference="2", judge="3", clap="4",
-                               seed=0, rate=16000, device="cpu", settings=SETTINGS)  # fmt: skip
+        return evaluation.card("ldm", {0: manifest}, {"steps": 4}, models={0: {"unet": "1"}}, reference="2", judge="3",
+                               clap="4", rate=16000, device="cpu", settings=SETTINGS)  # fmt: skip
 
     assert card(one) == card(same) and card(one)["clips"] != card(other)["clips"]
-    assert card(one)["n"] == 2 and card(one)["embedders_sha256"] == {"judge": "3", "clap": "4"}
+    assert card(one)["n"] == {0: 2} and card(one)["embedders_sha256"] == {"judge": "3", "clap": "4"}
     json.dumps(card(one))

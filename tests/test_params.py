@@ -60,7 +60,7 @@ def test_settings_of_the_repository():
         ("foundation.clap.text.width", "heads, hidden, layers, max_tokens, vocabulary"),
         ("foundation.ldm.train.epochs", "accumulate, batch_size, betas"),
         ("foley.variants.ldm.steps", "condition, init"),
-        ("runs.real.model", "made_from, overrides, source, table"),
+        ("runs.real.model", "made_from, overrides, seeds, source, tables"),
     ],
 )
 def test_unknown_key_is_named_with_those_allowed(where, allowed):
@@ -94,7 +94,16 @@ def test_wrong_value_is_named_with_its_place(where, value):
         ("foundation.corpus", "none", "foundation.corpus is 'none', which is none of corpora: foley, broad"),
         ("sampling.corpus", "none", "sampling.corpus is 'none'"),
         ("runs.ldm.made_from", "models/x", "runs.ldm.made_from is 'models/x', which is none of: models/foundation/ldm"),
-        ("runs.ldm.table", "3", "runs.ldm.table"),
+        ("runs.ldm.tables", ["3"], "runs.ldm.tables.0"),
+        (
+            "filters.ldm_filter.of",
+            "real",
+            "filters.ldm_filter.of is 'real', which is none of the sampled runs: foundation",
+        ),
+        ("selection.calibrate.text", "none", "selection.calibrate.text is 'none', which is none of: scratch"),
+        ("runs.ldm_ddim.seeds", [7], "runs.ldm_ddim.seeds: [7] are not all among those trained"),
+        ("selection.shares", [0.0, 0.5], "a share of 0 lets no candidate through"),
+        ("listening.runs", ["real", "none"], "listening.runs has 'none'"),
         ("runs.ldm_ddim.overrides", {"solver": "euler"}, "solver"),
         ("runs.ldm_ddim.overrides", {"solvers": "ddim"}, "solvers"),
         ("corpora.broad.rate", 48000, "corpora.broad: rate and seconds differ from audio.rate and audio.seconds"),
@@ -191,9 +200,12 @@ def test_comments_and_order_survive(project):
 
 def test_profile_can_replace_a_section(project):
     file = project / "params.yaml"
-    (project / "params" / "mine.yaml").write_text("runs: {replace: true, real: {source: real, made_from: data/x}}\n")
+    (project / "params" / "mine.yaml").write_text(
+        "listening: {runs: [real, foundation]}\nfilters: {replace: true}\n"
+        "runs: {replace: true, real: {source: real, made_from: data/x}, foundation: {made_from: models/foundation/ldm}}\n"
+    )
     params.apply_profile("mine", params=file)
-    assert list(params.load(file).runs) == ["real"]
+    assert list(params.load(file).runs) == ["real", "foundation"] and params.load(file).filters == {}
 
 
 def test_unknown_profile_is_named_with_those_there_are(project):

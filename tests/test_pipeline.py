@@ -16,7 +16,7 @@ from foleylib import params
 from foleylib.embedders import weights_sha256
 from foleylib.evaluation import COLUMNS
 
-UNET = "models/foley/ldm/unet/diffusion_pytorch_model.safetensors"
+UNET = "models/foley/ldm/0/unet/diffusion_pytorch_model.safetensors"
 
 
 def stale(workspace) -> set[str]:
@@ -30,29 +30,32 @@ def test_every_stage_wrote_its_report(smoke):
         for s in yaml.safe_load((smoke / "dvc.yaml").read_text())["stages"].values()
     ]
     settings = params.load(smoke / "params.yaml")
-    keys = {"corpora": settings.corpora, "foley": settings.foley.variants, "runs": settings.runs}
+    keys = [settings.corpora, settings.foley.variants, settings.runs, settings.filters, ["plain", "tuned"]]
     for command in commands:
         report = re.search(r"reports/(\S+)\.ipynb", command).group(1)
         stem = report.replace("${key}", "")
         found = {p.stem for p in (smoke / "reports").glob(f"{stem}*.ipynb")}
         assert found, report
         if "${key}" in report:
-            assert found <= {stem + k for group in keys.values() for k in group}
+            assert found <= {stem + k for group in keys for k in group}
 
 
 def test_summary_holds_every_run_and_metric(smoke):
     summary = pd.read_csv(smoke / "results" / "summary.csv")
     settings = params.load(smoke / "params.yaml")
     assert list(summary.columns) == COLUMNS
-    assert set(summary.run) == set(settings.runs)
-    whole = summary[summary["class"] == "all"]
+    assert set(summary.run) == {*settings.runs, *settings.filters, "latent_clap"}
+    whole = summary[(summary["class"] == "all") & (summary.run != "latent_clap")]
     for _, rows in whole.groupby("run"):
         assert {"fad", "fd", "is", "kl", "clap_score", "judge_accuracy"} == set(rows.metric)
+    assert {"cosine", "mse"} <= set(summary[summary.run == "latent_clap"].metric)
+    trained = summary[summary.run == "tuning_filter"]
+    assert set(trained.seed) == set(settings.seeds_of("tuning"))
     assert summary.value.notna().all() and (summary.low <= summary.value + 1e-9).all()
     assert not summary.comparable.any()  # synthetic clips are not the papers' clips
-    for protocol in summary.protocol.unique():
+    for protocol in summary[summary.run != "latent_clap"].protocol.unique():
         card = json.loads((smoke / protocol).read_text())["card"]
-        assert len(card["clips"]) == 64 and card["embedders_sha256"]["judge"]
+        assert all(len(digest) == 64 for digest in card["clips"].values()) and card["embedders_sha256"]["judge"]
 
 
 def test_nothing_reruns_without_a_reason(smoke):
@@ -89,7 +92,7 @@ def test_editing_a_corpus_reruns_what_reads_it(smoke):
 def test_the_model_opens_in_the_stock_pipeline(smoke):
     from diffusers import AudioLDMPipeline
 
-    for folder in ("models/foundation/ldm", "models/foley/ldm"):
+    for folder in ("models/foundation/ldm", "models/foley/ldm/0", "models/foley/tuning/1"):
         pipeline = AudioLDMPipeline.from_pretrained(smoke / folder)
         pipeline.set_progress_bar_config(disable=True)
         wave = pipeline("a dog bark", audio_length_in_s=1.28, num_inference_steps=2, generator=torch.Generator().manual_seed(0)).audios  # fmt: skip
@@ -132,8 +135,9 @@ def test_a_killed_fine_tuning_ends_as_the_unbroken_one(longer):
     while not (states := list((longer / "scratch").glob("foley-ldm/*/state.pt"))):
         assert process.poll() is None and time.monotonic() < deadline, "no checkpoint appeared before the stage ended"
         time.sleep(0.005)
-    for child in [*psutil.Process(process.pid).children(recursive=True), process]:  # papermill and its kernel too
-        child.kill()
+    children = psutil.Process(process.pid).children(recursive=True)  # papermill and its kernel
+    for victim in [process, *children]:  # DVC first: else it sees its child die and is killed writing its lock
+        victim.kill()
     process.wait()
     step = torch.load(states[0], weights_only=True)["step"]
     assert 0 < step < 80 and not (longer / UNET).exists()

@@ -10,7 +10,7 @@ import pandas
 import pytest
 from matplotlib.figure import Figure
 
-from foleylib import plots, plots_style, synth
+from foleylib import plots, plots_ablation, plots_style, synth
 from foleylib.tables import SYSTEMS
 
 RNG = np.random.default_rng(3)
@@ -44,7 +44,8 @@ def drawn(figure):
 
 
 def test_colours_are_stable_and_distinct():
-    assert set(SYSTEMS) == set(plots.PALETTE) and len(set(plots.PALETTE.values())) == len(plots.PALETTE)
+    assert {name.removesuffix("_filter") for name in SYSTEMS} == set(plots.PALETTE)
+    assert plots.colour("ldm_filter") == plots.colour("ldm") and len(set(plots.PALETTE.values())) == len(plots.PALETTE)
     assert plots.colour("lambda_500") == plots.colour("lambda_500") not in plots.PALETTE.values()
     assert len(set(plots_style.colours(CLASSES).values())) == 7
     assert plots_style.colours(["ldm", "x"])["ldm"] == plots.PALETTE["ldm"]
@@ -139,3 +140,34 @@ def test_frontier_and_noise_levels():
     assert isinstance(levels, Figure) and levels.axes[0].get_xlabel() == "Diffusion step n"
     with pytest.raises(ValueError, match="no curves"):
         plots.noise_levels(pandas.DataFrame({"n": [0, 1]}))
+
+
+def test_differences_are_lines_per_run():
+    rows = [("tuning", seed, -0.1 + 0.05 * seed, -0.2, 0.1) for seed in range(3)] + [("latent", 0, 0.1, 0.0, 0.2)]
+    figure = plots_ablation.differences(pandas.DataFrame(rows, columns=["run", "seed", "value", "low", "high"]))
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == [SYSTEMS["tuning"], SYSTEMS["latent"]]
+    assert len(axis.lines) == 4 * 2 + 2 + 1 and axis.get_ylim()[0] > axis.get_ylim()[1]
+
+
+def test_lambda_sweep_has_a_line_and_a_band_each():
+    rows = [
+        (value, seed, tuning, 0.3 + 0.01 * seed, 0.7)
+        for value in (0, 10)
+        for seed in (0, 1)
+        for tuning in (False, True)
+    ]
+    frame = pandas.DataFrame(rows, columns=["lambda_lclap", "seed", "tuning", "fad", "judge_accuracy"])
+    figure = plots_ablation.lambda_sweep(frame)
+    assert len(figure.axes) == 2 and all(len(a.lines) == 2 and len(a.collections) == 2 for a in figure.axes)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "10"]
+    assert figure.axes[0].lines[0].get_ydata() == pytest.approx([0.305, 0.305])
+    alone = plots_ablation.lambda_sweep(frame[frame.tuning])
+    assert all(len(a.lines) == 1 for a in alone.axes)
+
+
+def test_boxes_show_every_sampling():
+    frame = pandas.DataFrame({"row": ["a"] * 4 + ["b"] * 3, "sampling": [*range(4), *range(3)], "fad": RNG.random(7)})
+    (axis,) = plots_ablation.boxes(frame).axes
+    drawn = sum(len(line.get_xdata()) for line in axis.lines if line.get_marker() == "o")
+    assert drawn == 7 and [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]

@@ -96,13 +96,11 @@ def test_solvers(system):
 
 
 def test_clip_seeds():
-    few = sampling.clip_seeds(0, ["a", "a", "b", "b"])
-    many = sampling.clip_seeds(0, ["a"] * 5 + ["c"] + ["b"] * 5)
-    assert few == many[:2] + many[6:8] and len(set(many)) == 11
-    assert few == sampling.clip_seeds(0, ["a", "a", "b", "b"]) and not set(few) & set(
-        sampling.clip_seeds(1, ["a", "b"])
-    )
-    assert all(0 <= seed < 2**63 for seed in many)
+    few = sampling.clip_seeds(0, [("a", 0), ("a", 1), ("b", 0)])
+    other = sampling.clip_seeds(0, [("b", 0), ("c", 0), ("a", 1), ("a", 0)])
+    assert few == [other[3], other[2], other[0]] and len(set(other)) == 4
+    assert not set(few) & set(sampling.clip_seeds(1, [("a", 0), ("a", 1), ("b", 0)]))
+    assert all(0 <= seed < 2**63 for seed in other)
 
 
 def test_decoded_waves_are_in_range(system):

@@ -118,3 +118,19 @@ def test_write_is_stable_and_flat(summary, tmp_path):
     plain = pandas.DataFrame({"a": [1 / 3, 1e-9], "b": ["x", None]})
     assert tables.write(plain, tmp_path / "plain.csv").read_bytes() == b"a,b\n0.333333,x\n1e-09,\n"
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_deviation_over_classes(summary):
+    frame = tables.ours_and_published(summary, metric="fad", runs=["ldm"], classes=CLASSES, std=True)
+    scores = summary[(summary.run == "ldm") & (summary.metric == "fad") & summary["class"].isin(CLASSES)]
+    assert frame[tables.CLASSES["std"], "ours"].iloc[0].startswith(f"{scores.value.std(ddof=1):.2f}")
+
+
+def test_rows_of_one_table(summary):
+    twice = pandas.concat(
+        [summary.assign(paper="p", table="1"), summary[summary.run == "ldm"].assign(paper="q", table="2")]
+    )
+    here = tables.of_table(twice, "q", "2")
+    assert set(here.run) == set(summary.run) and len(here) == len(summary)
+    assert here[here.run != "ldm"].published.isna().all()
+    assert not tables.of_table(twice, "", "").duplicated(["run", "class", "metric", "embedder", "seed"]).any()

@@ -1,0 +1,135 @@
+"""Fine-tuning of variants, selected runs and target texts, on untrained foundation models of a tiny project."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from foleylib import conditioning, filtered, foley, judge, latent_clap, params, pipeline, runs, targets
+
+
+@pytest.fixture(scope="module")
+def project(tiny, tiny_root, tiny_corpus, tiny_models, tiny_paths_module):
+    """A tiny project with features, judge and Latent CLAP encoder, and the variants `tuning` and `ldm` trained."""
+    config = judge.JudgeConfig(widths=(4, 8), embedding_dim=8)
+    judge.save_judge(judge.build_judge(config, ["DogBark", "Rain"], seed=0), tiny_root / "models" / "judge")
+    pipeline.make_features("foley", tiny)
+    config = latent_clap.LatentClapConfig(widths=(4, 4, 8, 8), dim=48, scale=0.7)
+    latent_clap.build(config, seed=0).save(tiny_root / "models" / "latent_clap")
+    for variant in ("ldm", "tuning"):
+        foley.fine_tune(variant, tiny)
+        runs.sample(variant, tiny)
+        runs.evaluate(variant, tiny)
+    return tiny_root
+
+
+def changed(settings, section, **values):
+    return settings.model_copy(update={section: getattr(settings, section).model_copy(update=values)})
+
+
+def test_every_seed_is_a_model_of_its_own(project, tiny):
+    folders = runs.models_of("tuning", tiny)
+    assert list(folders) == [0, 1]
+    unets = [pipeline.load_unet(folder).state_dict()["conv_in.weight"] for folder in folders.values()]
+    assert not torch.equal(*unets)
+    for folder in folders.values():
+        assert "_name_or_path" not in (folder / "unet/config.json").read_text().replace('"_name_or_path": ""', "")
+        assert set(json.loads((folder / "prompts.json").read_text())) == {"DogBark", "Rain"}
+        assert len(pd.read_csv(folder / "history.csv")) == tiny.foley.common.train.steps
+        assert conditioning.load(folder) is not None
+    assert conditioning.load(runs.models_of("ldm", tiny)[0]) is None
+
+
+def test_same_variant_again_is_the_same(project, tiny):
+    folder = runs.models_of("ldm", tiny)[1]
+    before = pipeline.load_unet(folder).state_dict()
+    foley.fine_tune("ldm", tiny)
+    after = pipeline.load_unet(folder).state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert not list((project / "scratch").glob("foley-ldm*"))
+
+
+def test_latent_clap_loss_changes_the_model(project, tiny, tmp_path):
+    parts, common = pipeline.load_parts(), tiny.foley.common
+    plain, strong = (
+        foley.tune(params.FoleyVariant(lambda_lclap=value), 0, tiny, parts, scratch=tmp_path / str(value))
+        for value in (0.0, 100.0)
+    )
+    assert "lclap" not in plain.history and (strong.history.lclap > 0).all()
+    assert not torch.equal(plain.unet.conv_in.weight, strong.unet.conv_in.weight)
+    keys = {foley.fingerprint(params.FoleyVariant(lambda_lclap=v), common, 0, tiny) for v in (0.0, 1.0, 2.0)}
+    assert len(keys) == 3
+
+
+def test_label_prompts(project, tiny):
+    assert foley.class_prompts(params.FoleyVariant(prompts="label"), "foley") == {"DogBark": "DogBark", "Rain": "Rain"}
+    assert foley.class_prompts(params.FoleyVariant(), "foley")["Rain"] != "Rain"
+
+
+def test_unknown_variant_is_named(tiny):
+    with pytest.raises(ValueError, match="no 'none'; it has: scratch"):
+        foley.fine_tune("none", tiny)
+
+
+def test_sweep_has_a_row_for_each_training(project, tiny):
+    found = foley.sweep(True, tiny)
+    assert found[["lambda_lclap", "seed"]].values.tolist() == [[0.0, 0.0], [30.0, 0.0]]
+    assert found.fad.nunique() == 2 and np.isfinite(found.fad).all() and found.tuning.all()
+
+
+def test_thresholds_and_selection(project, tiny):
+    thresholds, curve = filtered.calibrate(tiny)
+    assert set(thresholds) == {"text", "tuned"} and set(curve.target) == {"text", "tuned"}
+    assert filtered.calibrated("text") == thresholds["text"] and filtered.calibrated("audio") is None
+    report = filtered.select_run("tuning_filter", tiny)
+    pd.testing.assert_frame_equal(report, filtered.report_of("tuning_filter"), check_dtype=False)
+    assert report.groupby("seed").label.apply(list).tolist() == [["DogBark", "Rain"]] * 2
+    wanted = tiny.sampling.clips_per_class
+    for seed in runs.seeds("tuning_filter"):
+        manifest, waves = runs.load("tuning_filter", seed)
+        made = report[report.seed == seed]
+        assert len(waves) == made.accepted.sum() and (made.short == (made.accepted < wanted)).all()
+        assert (manifest.score >= manifest.threshold - 1e-9).all() and manifest.tries.min() >= 1
+        base, heard = runs.load("tuning", seed)
+        same = manifest.id.isin(base.id)  # the first candidates are the clips of the unselected run
+        assert np.array_equal(waves[same], heard[base.id.isin(manifest.id)])
+        table = pd.read_parquet(project / f"data/samples/tuning_filter/{seed}/candidates.parquet")
+        assert table.accepted.sum() == len(manifest) and len(table) <= 2 * wanted * tiny.selection.cap
+    runs.evaluate("tuning_filter", tiny)
+    assert runs.scores("tuning_filter")["card"]["sampling"]["selection"]["of"] == "tuning"
+
+
+def test_impossible_threshold_is_relaxed_or_told(project, tiny):
+    strict = changed(tiny, "selection", thresholds={"DogBark": 1.0, "Rain": -1.0}, relax_by=0.0)
+    report = filtered.select_run("ldm_filter", strict).set_index(["seed", "label"])
+    assert report.short.loc[0, "DogBark"] and not report.short.loc[0, "Rain"]
+    assert report.candidates.loc[0, "DogBark"] == tiny.sampling.clips_per_class * tiny.selection.cap
+
+
+def test_kinds_of_target(project, tiny):
+    ears, folder = runs.Ears(tiny), runs.models_of("tuning", tiny)[0]
+    found = {kind: filtered.targets_of(kind, folder, tiny, ears) for kind in ("text", "tuned", "audio")}
+    assert found["text"]["Rain"].shape == (1, 48) and found["audio"]["Rain"].shape == (3, 48)
+    assert not np.allclose(found["text"]["Rain"], found["tuned"]["Rain"], atol=1e-3)
+    with pytest.raises(ValueError, match="has no tuning layer"):
+        filtered.targets_of("tuned", runs.models_of("ldm", tiny)[0], tiny, ears)
+    assert set(filtered.similarity("tuning", tiny).target) == {"text", "tuned"}
+
+
+def test_differences_are_those_of_the_averages(project, tiny):
+    found = runs.differences("ldm", ["tuning"], tiny)
+    average = {run: {row["seed"]: row["value"] for row in runs.scores(run)["scores"]
+                     if (row["class"], row["metric"]) == ("average", "fad")} for run in ("ldm", "tuning")}  # fmt: skip
+    for row in found.itertuples():
+        assert row.value == pytest.approx(average["tuning"][row.seed] - average["ldm"][row.seed], abs=1e-4)
+        assert row.low <= row.value <= row.high
+
+
+def test_targets(project, tiny):
+    chosen = changed(tiny, "targets", label="Rain", texts={"Label": "Rain", "Rain": "heavy rain"})
+    table, boxes = targets.compare(chosen)
+    assert table.row.tolist() == ["Label", "Rain", targets.TUNED, targets.AUDIO]
+    assert np.isfinite(table[["fad", "unselected"]].to_numpy()).all() and (table.clips == chosen.targets.clips).all()
+    assert boxes.groupby("row").size().tolist() == [chosen.targets.repeats] * 3

@@ -1,0 +1,411 @@
+"""Selection: who is taken and why, relaxation, caps, calibration at equal n, what it costs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from foleylib import frechet, selection
+
+DIM = 16
+
+
+def rules(**changes):
+    """The section `selection` as far as `select` reads it."""
+    return SimpleNamespace(**{"duplicate": 0.99, "cap": 8, "relax_after": 3, "relax_by": 0.05, **changes})
+
+
+def scored(scores, seed=0):
+    """Unit rows (N, DIM) whose similarity to the first axis is `scores`, in random directions otherwise."""
+    scores = np.asarray(scores, dtype=float)
+    rest = np.random.default_rng(seed).normal(size=(len(scores), DIM - 1))
+    rest *= np.sqrt(1 - scores[:, None] ** 2) / np.linalg.norm(rest, axis=1, keepdims=True)
+    return np.concatenate([scores[:, None], rest], axis=1)
+
+
+class Source:
+    """`draw` from fixed candidates {class: (N, DIM)}, which keeps the requests that it was given."""
+
+    def __init__(self, pool):
+        self.pool, self.requests = pool, []
+
+    def __call__(self, requests):
+        self.requests.append(requests)
+        return {label: self.pool[label][first : first + count] for label, (first, count) in requests.items()}
+
+
+AXIS = np.eye(1, DIM)
+
+
+def select_rain(E, wanted, threshold, **changes):
+    """(Selected, Source) of one class with its target on the first axis."""
+    source = Source({"Rain": E})
+    found = selection.select(source, wanted, {"Rain": threshold}, {"Rain": AXIS}, settings=rules(**changes), seed=0)
+    return found, source
+
+
+def taken(found):
+    return found.candidates.number[found.candidates.accepted].tolist()
+
+
+def test_first_clips_to_reach_the_threshold_are_taken():
+    found, source = select_rain(scored([0.1, 0.5, 0.3, 0.2, 0.6, 0.7, 0.9, 0.0]), 3, 0.4)
+    assert source.requests == [{"Rain": (0, 3)}, {"Rain": (3, 3)}]
+    assert taken(found) == [1, 4, 5]
+    columns = ["label", "number", "score", "threshold", "target", "accepted", "reason", "tries"]
+    assert list(found.candidates.columns) == columns
+    assert found.candidates.tries.tolist() == [pd.NA, 2, pd.NA, pd.NA, 3, 1]
+    assert found.accepted.number.tolist() == [1, 4, 5] and found.accepted.index.tolist() == [0, 1, 2]
+    assert found.candidates.score.tolist() == pytest.approx([0.1, 0.5, 0.3, 0.2, 0.6, 0.7])
+    expected = {"label": "Rain", "wanted": 3, "accepted": 3, "candidates": 6, "acceptance": 0.5, "threshold_first": 0.4,
+                "threshold_last": 0.4, "short": False}  # fmt: skip
+    assert found.report.to_dict("records") == [expected]
+    assert selection.sentence(found.report) == ""
+
+
+def test_no_filter_takes_the_first_clips_at_once():
+    found, source = select_rain(scored([-1.0, -0.5, 0.0, 0.5]), 4, selection.NO_FILTER)
+    assert taken(found) == [0, 1, 2, 3] and len(source.requests) == 1
+
+
+def test_embeddings_and_targets_need_not_be_of_unit_length():
+    E = scored(np.linspace(-0.5, 0.5, 12))
+    plain = select_rain(E, 3, 0.1)[0].candidates
+    source = Source({"Rain": (7 * E).astype(np.float32)})
+    long = selection.select(source, 3, {"Rain": 0.1}, {"Rain": 0.2 * AXIS}, settings=rules(), seed=0).candidates
+    assert long.reason.equals(plain.reason)
+    assert np.allclose(long.score, plain.score, atol=1e-6)
+
+
+def test_later_rounds_draw_what_is_missing_over_the_share_that_passed():
+    scores = np.array([0.0] * 15 + [1.0] * 5 + [0.0] * 20 + [1.0] * 20)
+    _, source = select_rain(scored(0.9 * scores), 20, 0.5, duplicate=2.0)
+    # 5 of 20 pass: 15 are missing, 60 would be asked for, the first round is the most; then 15 of 40, 5 missing: 14.
+    assert source.requests[:2] == [{"Rain": (0, 20)}, {"Rain": (20, 20)}]
+    found, source = select_rain(scored(0.9 * np.array([1] * 9 + [0] * 6 + [1] * 20)), 10, 0.5, duplicate=2.0)
+    # 9 of 10 pass: ceil(10 / 9) = 2, that fails: twice ceil(12 / 9 * 2) = 3, which fails: ceil(15 / 9 * 3) = 5.
+    assert source.requests == [{"Rain": r} for r in [(0, 10), (10, 2), (12, 3), (15, 5)]]
+    assert found.candidates.reason.tolist().count("surplus") == 4 and found.report.accepted.item() == 10
+
+
+def test_full_classes_are_not_drawn_again():
+    source = Source({"Rain": scored([0.9] * 4, 1), "DogBark": scored([0.1, 0.9, 0.9, 0.9], 2)})
+    thresholds, targets = {"DogBark": 0.5, "Rain": 0.5}, {"DogBark": AXIS, "Rain": AXIS}
+    found = selection.select(source, 2, thresholds, targets, settings=rules(), seed=0)
+    assert source.requests == [{"DogBark": (0, 2), "Rain": (0, 2)}, {"DogBark": (2, 2)}]
+    assert found.report.label.tolist() == ["DogBark", "Rain"] and found.report.candidates.tolist() == [4, 2]
+    assert found.candidates.groupby("label").number.apply(list).tolist() == [[0, 1, 2, 3], [0, 1]]
+
+
+def test_near_duplicates_are_left_out_and_named():
+    E = scored([0.9, 0.8, 0.9, 0.85, 0.7])
+    E[2], E[3] = E[0], -E[1]
+    found, _ = select_rain(E, 3, 0.5, cap=2)
+    assert found.candidates.reason.tolist() == ["passed", "passed", "near duplicate", "below threshold", "passed"]
+    found, _ = select_rain(E[:3], 3, 0.5, duplicate=1.01, cap=1)
+    assert taken(found) == [0, 1, 2]
+
+
+def test_a_clip_below_the_threshold_makes_no_duplicates():
+    E = scored([0.1, 0.9, 0.9])
+    E[0] = [0.499, *E[1, 1:] * np.sqrt(1 - 0.499**2) / np.linalg.norm(E[1, 1:])]
+    E[1] = [0.501, *E[1, 1:] * np.sqrt(1 - 0.501**2) / np.linalg.norm(E[1, 1:])]
+    assert E[0] @ E[1] > 0.999
+    assert select_rain(E, 1, 0.5)[0].candidates.reason.tolist() == ["below threshold", "passed"]
+
+
+def test_relaxation_looks_again_best_first():
+    scores = [0.42, 0.455, 0.1, 0.46, 0.48, 0.2]
+    found, source = select_rain(scored(scores), 2, 0.5, relax_after=3, relax_by=0.05, cap=9)
+    assert len(source.requests) == 3
+    assert taken(found) == [3, 4]
+    table = found.candidates
+    below = "below threshold"
+    assert table.reason.tolist() == [below, "surplus", below, "passed", "passed", below]
+    assert table.threshold.tolist() == [0.5, 0.45, 0.5, 0.45, 0.45, 0.5]
+    assert table.tries[[4, 3]].tolist() == [6, 0]
+    assert found.report.threshold_first.item() == 0.5 and found.report.threshold_last.item() == 0.45
+
+
+def test_relaxation_keeps_near_duplicates_out():
+    E = scored([0.46, 0.46, 0.2, 0.1, 0.3, 0.0, 0.47, 0.4])
+    E[1] = E[0]
+    found, _ = select_rain(E, 2, 0.5, relax_after=2, cap=4)
+    assert found.candidates.reason[:2].tolist() == ["passed", "near duplicate"]
+    assert taken(found) == [0, 6]
+
+
+def test_a_round_with_a_clip_ends_the_run_of_failures():
+    scores = [0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1]
+    found, _ = select_rain(scored(scores), 2, 0.5, relax_after=3, cap=3)
+    assert found.report.threshold_last.item() == 0.5  # one failure, a clip, one failure, cap
+    found, _ = select_rain(scored(scores), 2, 0.5, relax_after=1, cap=3)
+    assert found.report.threshold_last.item() == 0.4
+
+
+def test_threshold_falls_again_and_never_below_no_filter():
+    found, _ = select_rain(scored([-0.95] * 6), 1, 0.9, relax_after=1, relax_by=0.7, cap=9)
+    assert found.report.threshold_last.item() == -1 and taken(found) == [0]
+    assert found.report.candidates.item() == 3
+
+
+def test_each_fall_takes_its_own_run_of_failures():
+    found, _ = select_rain(scored([-0.9] * 7), 1, 0.5, relax_after=2, cap=7)
+    assert found.report.threshold_last.item() == pytest.approx(0.35)  # after rounds 2, 4 and 6
+
+
+def test_cap_stops_the_draws_and_the_sentence_says_so():
+    found, source = select_rain(scored([0.9] + [0.0] * 20), 3, 0.5, cap=4, relax_by=0.0)
+    assert found.report.candidates.item() == 12 == sum(count for r in source.requests for _, count in r.values())
+    assert found.report.short.item() and found.report.acceptance.item() == pytest.approx(1 / 12)
+    assert selection.sentence(found.report) == (
+        "selection: Rain has 1 of 3 clips after 12 candidates; lower its threshold or raise selection.cap"
+    )
+
+
+def test_sentence_names_every_short_class_and_no_other():
+    report = pd.DataFrame(
+        [("Rain", 30, 12, 240, True), ("DogBark", 30, 30, 40, False), ("Keyboard", 30, 0, 240, True)],
+        columns=["label", "wanted", "accepted", "candidates", "short"],
+    )
+    assert selection.sentence(report) == (
+        "selection: Rain has 12 of 30 clips after 240 candidates, Keyboard has 0 of 30 clips after 240 candidates; "
+        "lower their thresholds or raise selection.cap"
+    )
+
+
+def test_targets_are_drawn_by_class_and_number_and_not_by_round():
+    targets = {"Rain": np.eye(5, DIM), "DogBark": np.eye(5, DIM)}
+    E = np.abs(np.random.default_rng(3).normal(size=(60, DIM)))
+    pool, thresholds = {"Rain": E, "DogBark": E}, {"Rain": 0.2, "DogBark": 0.2}
+    few, many = (
+        selection.select(Source(pool), n, thresholds, targets, settings=rules(), seed=4).candidates for n in (3, 9)
+    )
+    both = few.merge(many, on=["label", "number"])
+    assert len(both) == len(few) and (both.target_x == both.target_y).all()
+    unit = E / np.linalg.norm(E, axis=1, keepdims=True)
+    assert np.allclose(many.score, [unit[n] @ np.eye(5, DIM)[t] for n, t in zip(many.number, many.target)])
+    rain, dog = (many[many.label == c].set_index("number").target for c in thresholds)
+    assert rain.nunique() > 1 and (rain != dog[dog.index.isin(rain.index)].reindex(rain.index)).any()
+    other = selection.select(Source(pool), 9, thresholds, targets, settings=rules(), seed=5).candidates
+    assert other.target.tolist()[:10] != many.target.tolist()[:10]
+
+
+def test_targets_are_drawn_evenly():
+    index, _ = selection.scores_of("Rain", np.ones((2000, 2)), np.ones((4, 2)), seed=0)
+    counts = np.bincount(index, minlength=4)
+    assert counts.min() > 430 and counts.max() < 570  # 500, standard deviation 19
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(
+    scores=st.lists(st.floats(-1, 1), min_size=48, max_size=48),
+    wanted=st.integers(1, 6),
+    cap=st.integers(1, 8),
+    threshold=st.floats(-1, 1),
+    duplicate=st.floats(0.3, 1.0),
+    relax_after=st.integers(1, 4),
+    relax_by=st.floats(0, 0.3),
+)
+def test_whatever_is_drawn_the_promises_hold(scores, wanted, cap, threshold, duplicate, relax_after, relax_by):
+    E, knobs = scored(scores), {"duplicate": duplicate, "cap": cap, "relax_after": relax_after, "relax_by": relax_by}
+    found, source = select_rain(E, wanted, threshold, **knobs)
+    table, report, chosen = found.candidates, found.report.iloc[0], taken(found)
+    assert len(chosen) == report.accepted <= wanted and len(table) == report.candidates <= cap * wanted
+    assert table.number.tolist() == list(range(len(table)))
+    assert report.short == (len(chosen) < wanted) == bool(selection.sentence(found.report))
+    assert len(chosen) == wanted or len(table) == cap * wanted
+    assert (table.score[table.accepted] >= table.threshold[table.accepted]).all()
+    assert (table.threshold >= report.threshold_last).all() and report.threshold_last >= -1
+    similar = E[chosen] @ E[chosen].T - 2 * np.eye(len(chosen))
+    assert not chosen or similar.max() < duplicate + 1e-9
+    assert (table.accepted == (table.reason == "passed")).all() and table.tries.sum() <= len(table)
+    assert all(count <= wanted for r in source.requests for _, count in r.values())
+    assert select_rain(E, wanted, threshold, **knobs)[0].candidates.equals(table)
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(
+    scores=st.lists(st.floats(-1, 1), min_size=40, max_size=40),
+    wanted=st.integers(1, 5),
+    threshold=st.floats(-1, 1),
+    duplicate=st.floats(0.3, 1.0),
+    sizes=st.lists(st.integers(1, 9), min_size=40, max_size=40),
+)
+def test_size_of_the_rounds_changes_no_choice(scores, wanted, threshold, duplicate, sizes):
+    E = scored(scores)
+    pool = selection.Pool("Rain", wanted, threshold, AXIS)
+    for size in sizes:
+        part = E[len(pool.rows) :][:size]
+        if len(part) and len(pool.taken) < wanted:
+            selection.take_round(pool, part, settings=rules(duplicate=duplicate, relax_by=0.0), seed=0)
+    found, _ = select_rain(E, wanted, threshold, duplicate=duplicate, relax_by=0.0, cap=40 // wanted)
+    reached = len(found.candidates)
+    assert [n for n in pool.taken if n < reached] == taken(found)
+
+
+def class_pool(good=40, bad=40, seed=0):
+    """A pool of which the good clips are like the reference and score high, the bad are shifted away and score low."""
+    rng = np.random.default_rng(seed)
+    shift = np.zeros(DIM)
+    shift[:2] = 2.0, 0.0
+    reference, alike = (rng.normal(scale=0.3, size=(n, DIM)) + shift for n in (200, good))
+    away = rng.normal(scale=0.3, size=(bad, DIM)) + np.roll(shift, 1)
+    return np.concatenate([alike, away])[rng.permutation(good + bad)], reference
+
+
+def test_calibrated_threshold_removes_what_is_unlike_the_reference():
+    E, reference = class_pool()
+    thresholds, curve = selection.calibrate(
+        E, ["Rain"] * 80, {"Rain": AXIS}, {"Rain": reference}, shares=[1.0, 0.75, 0.5, 0.25], seed=0
+    )
+    scores = E[:, 0] / np.linalg.norm(E, axis=1)
+    assert list(curve.columns) == ["label", "share", "threshold", "fad", "n", "draws"]
+    assert curve.share.tolist() == [1.0, 0.75, 0.5, 0.25] and curve.draws.tolist() == [20, 20, 20, 1]
+    assert (scores >= thresholds["Rain"]).sum() <= 40 and scores[scores >= thresholds["Rain"]].min() > 0.6
+    assert curve.fad[0] > curve.fad[1] > 2 * curve.fad[2]
+
+
+def test_shares_are_compared_at_one_number_of_clips():
+    sizes = []
+
+    def size(reference, clips):
+        sizes.append(len(clips))
+        return 0.0
+
+    E = scored(np.linspace(-0.9, 0.9, 30))
+    thresholds, curve = selection.calibrate(
+        E, ["Rain"] * 30, {"Rain": AXIS}, {"Rain": E}, shares=(0.1, 1.0, 0.5), seed=0, draws=5, metric=size
+    )
+    assert set(sizes) == {3} and curve.n.tolist() == [3] * 3 and len(sizes) == curve.draws.sum() == 11
+    assert curve.threshold.tolist() == pytest.approx([-1, np.quantile(E[:, 0], 0.5), np.quantile(E[:, 0], 0.9)])
+    assert thresholds == {"Rain": -1.0}  # all are equal: the lower threshold
+
+
+def test_only_passing_clips_are_scored_and_all_of_them_come_to_it():
+    lowest, E = {}, scored(np.random.default_rng(1).permutation(np.linspace(-0.9, 0.9, 40)))
+
+    def low(reference, clips):
+        lowest.setdefault(len(lowest), clips[:, 0].min())
+        return 0.0
+
+    curve = selection.calibrate(E, ["Rain"] * 40, {"Rain": AXIS}, {"Rain": E}, shares=[0.5, 0.25], seed=0, draws=30,
+                                metric=low)[1]  # fmt: skip
+    first = np.array(list(lowest.values())[:30])
+    assert first.min() == pytest.approx(E[E[:, 0] >= curve.threshold[0], 0].min()) and len(set(first)) > 1
+
+
+def test_share_of_all_clips_at_full_number_is_plain_fad():
+    E, reference = class_pool(20, 20)
+    thresholds, curve = selection.calibrate(E, ["Rain"] * 40, {"Rain": AXIS}, {"Rain": reference}, shares=[1], seed=0)
+    assert curve.fad.item() == pytest.approx(frechet.fad(reference, E)) and curve.draws.item() == 1
+    assert thresholds == {"Rain": -1.0}
+
+
+def test_classes_are_calibrated_apart():
+    (a, real_a), (b, real_b) = class_pool(seed=1), class_pool(seed=2)
+    options = {"shares": [1.0, 0.5], "seed": 3, "draws": 4}
+    targets, real = {"A": AXIS, "B": np.roll(AXIS, 1)}, {"A": real_a, "B": real_b}
+    labels = np.tile(["A", "B"], 80)
+    both, curve = selection.calibrate(np.stack([a, b], 1).reshape(160, DIM), labels, targets, real, **options)
+    alone, of_a = selection.calibrate(a, ["A"] * 80, targets, real, **options)
+    assert both["A"] == alone["A"] and curve[curve.label == "A"].equals(of_a)
+    _, of_b = selection.calibrate(b, ["B"] * 80, targets, real, **options)
+    assert curve[curve.label == "B"].reset_index(drop=True).equals(of_b)
+    assert both["B"] == -1.0  # its target points to the bad clips
+
+
+def test_targets_of_highest_mean_similarity():
+    angles = np.array([0.0, 0.1, 0.2, 1.5, 3.0])
+    E = np.stack([np.cos(angles), np.sin(angles)], 1)
+    mean = (E @ E.T - np.eye(5)).sum(0) / 4
+    order = np.argsort(-mean)
+    found = selection.multi_targets(3 * E, 3)
+    assert np.allclose(found, E[order[:3]]) and 4 not in order[:3]
+    assert np.allclose(selection.multi_targets(E, 5), E[order])
+
+
+def test_economics_by_class_and_in_total():
+    report = pd.DataFrame(
+        {"label": ["Rain", "DogBark", "Keyboard"], "accepted": [10, 20, 0], "candidates": [40, 30, 20]}
+    )
+    found = selection.economics(report, 0.5).set_index("label")
+    assert found.loc["Rain"].to_dict() == {"accepted": 10, "candidates": 40, "candidates_per_clip": 4, "seconds": 20,
+                                           "seconds_per_clip": 2}  # fmt: skip
+    assert np.isinf(found.seconds_per_clip["Keyboard"]) and np.isinf(found.candidates_per_clip["Keyboard"])
+    assert found.loc["all", ["accepted", "candidates", "candidates_per_clip", "seconds"]].tolist() == [30, 90, 3, 45]
+
+
+def test_thresholds_of_every_kind():
+    def of(thresholds, calibrated=None, classes=("Rain", "DogBark")):
+        return selection.thresholds_of(SimpleNamespace(thresholds=thresholds), calibrated, list(classes))
+
+    assert of("text-driven-foley") == {"Rain": 0.2, "DogBark": 0.3}
+    assert of("latent-clap-loss", classes=["MovingMotorVehicle", "Keyboard"]) == {
+        "MovingMotorVehicle": 0.75, "Keyboard": 0.15}  # fmt: skip
+    assert of("validation", {"DogBark": 0.1, "Rain": -1, "Keyboard": 0}) == {"Rain": -1.0, "DogBark": 0.1}
+    assert of({"DogBark": 0, "Rain": 1}) == {"Rain": 1.0, "DogBark": 0.0}
+    with pytest.raises(ValueError, match="'paper' is none of validation, text-driven-foley, latent-clap-loss"):
+        of("paper")
+    with pytest.raises(ValueError, match="'validation': nothing was calibrated"):
+        of("validation")
+    with pytest.raises(ValueError, match="'validation' has no DogBark, only Rain"):
+        of("validation", {"Rain": 0.1})
+    with pytest.raises(ValueError, match="'latent-clap-loss' has no Siren"):
+        of("latent-clap-loss", classes=["Siren"])
+    with pytest.raises(ValueError, match=r"selection.thresholds: \{'Rain': 20\} is no cosine similarity"):
+        of({"DogBark": 0.1, "Rain": 20})
+
+
+def test_published_thresholds():
+    assert list(selection.PRESETS["text-driven-foley"].values()) == [0.3, 0.03, 0.2, 0.15, 0.75, 0.2, 0.2]
+    assert list(selection.PRESETS["latent-clap-loss"].values()) == [0.2, 0.2, 0.2, 0.15, 0.75, 0.2, 0.2]
+    assert list(selection.PRESETS["latent-clap-loss"]) == sorted(selection.PRESETS["text-driven-foley"])
+
+
+def run_select(draw, wanted=2, thresholds=None, targets=None, **changes):
+    thresholds = {"Rain": 0.5} if thresholds is None else thresholds
+    return selection.select(draw, wanted, thresholds, targets or {"Rain": AXIS}, settings=rules(**changes), seed=0)
+
+
+def run_calibrate(E, labels, targets=None, shares=(1.0, 0.5), **options):
+    return selection.calibrate(E, labels, targets or {"Rain": AXIS}, {"Rain": E}, shares=shares, seed=0, **options)
+
+
+E = scored(np.linspace(-0.9, 0.9, 8))
+
+
+@pytest.mark.parametrize(
+    "call,message",
+    [
+        (lambda: run_select(Source({}), wanted=0), "wanted=0"),
+        (lambda: run_select(Source({}), cap=0), "selection.cap=0"),
+        (lambda: run_select(Source({}), thresholds={}), r"classes=\[\]"),
+        (lambda: run_select(Source({}), thresholds={"Rain": np.nan}), "no cosine similarity"),
+        (lambda: run_select(Source({}), targets={"DogBark": AXIS}), "targets has no Rain, only DogBark"),
+        (lambda: run_select(Source({}), targets={"Rain": AXIS[0]}), r"targets of Rain: shape \(16,\)"),
+        (lambda: run_select(Source({}), targets={"Rain": 0 * AXIS}), "targets of Rain: an embedding is 0"),
+        (lambda: run_select(lambda requests: {}), "no 2 embeddings of Rain"),
+        (lambda: run_select(Source({"Rain": E[:1]})), "no 2 embeddings of Rain"),
+        (lambda: run_select(Source({"Rain": E * np.nan})), "draw of Rain: an embedding is 0 or not finite"),
+        (lambda: run_select(Source({"Rain": E[:, :4]})), "Rain: embeddings have 4 columns, targets 16"),
+        (lambda: run_calibrate(E, ["Rain"] * 7), "7 labels of 8 clips"),
+        (lambda: run_calibrate(E, ["Rain"] * 8, draws=0), "draws=0"),
+        (lambda: run_calibrate(E, ["Rain"] * 8, shares=[]), "shares="),
+        (lambda: run_calibrate(E, ["Rain"] * 8, shares=[1.0, 0.0]), r"in \(0, 1\]"),
+        (lambda: run_calibrate(E, ["Rain"] * 8, shares=[1.0, 0.2]), "0.2 of the 8 clips of Rain is 1"),
+        (lambda: run_calibrate(E, ["DogBark"] * 8), "targets has no DogBark"),
+        (lambda: run_calibrate(E, ["DogBark"] * 8, {"DogBark": AXIS}), "reference has no DogBark"),
+        (lambda: selection.multi_targets(E, 9), "k=9 of 8"),
+        (lambda: selection.multi_targets(E, 0), "k=0 of 8"),
+        (lambda: selection.multi_targets(E[:1], 1), "at least 2 clips"),
+        (lambda: selection.economics(pd.DataFrame(), -1.0), "seconds_per_candidate=-1.0"),
+    ],
+)
+def test_bad_input_stops_with_a_sentence(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
