@@ -34,6 +34,7 @@ def frozen(config=TINY, seed=0):
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of the dropout, which is on while the batch norms see their batch
         model.train()(noise(16, config.channels, 8, config.bands, seed=9))
     return model.eval()
 
@@ -203,7 +204,7 @@ def test_gradient_is_that_of_finite_differences(choice):
 
     latent_clap.loss_term(encoder, made, E_audio, ABAR, choice=choice, reduction="sum").backward()
     slope = float((made.estimate.grad * way).sum())
-    assert (term(1e-3) - term(-1e-3)) / 2e-3 == pytest.approx(slope, rel=0.1, abs=3e-4)  # float32 and the kinks of ReLU
+    assert (term(1e-3) - term(-1e-3)) / 2e-3 == pytest.approx(slope, rel=0.03, abs=1e-4)
 
 
 def test_loss_is_the_weighted_squared_error():
