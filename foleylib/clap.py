@@ -116,15 +116,19 @@ class Clap(nn.Module):
         return _unit(self.model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"]))
 
     @torch.no_grad()
-    def embed_audio(self, waves: torch.Tensor, rate: int | None = None) -> torch.Tensor:
-        """`audio` without gradient, for waves at `rate` Hz (resampled when it is not the model's)."""
-        if rate not in (None, self.rate):
-            import numpy as np
+    def embed_audio(self, waves, rate: int | None = None, *, batch_size: int = 64) -> torch.Tensor:
+        """`audio` without gradient, for a tensor or array of waves at `rate` Hz (resampled when it is not the model's)."""
+        parts = torch.as_tensor(waves).split(batch_size)
+        return torch.cat([self.audio(self._at_own_rate(part, rate).to(self.model.device)) for part in parts])
 
-            from foleylib.audio import resample
+    def _at_own_rate(self, waves: torch.Tensor, rate: int | None) -> torch.Tensor:
+        if rate in (None, self.rate):
+            return waves
+        import numpy as np
 
-            waves = torch.from_numpy(np.stack([resample(w, rate, self.rate) for w in waves.cpu().numpy()]))
-        return self.audio(waves.to(self.model.device))
+        from foleylib.audio import resample
+
+        return torch.from_numpy(np.stack([resample(w, rate, self.rate) for w in waves.cpu().numpy()]))
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> torch.Tensor:

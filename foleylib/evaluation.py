@@ -1,6 +1,7 @@
 """One evaluator for every table: the scores of a run's clips against the test set, each with interval and protocol card."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,18 +50,14 @@ def hear(waves: np.ndarray, labels, prompts, *, judge, clap, rate: int, batch_si
     ----------
     judge : `embedders.Embedder` with logits; clap : `clap.Clap`.
     """
-    import torch
-
     if judge.rate != rate:
         raise ValueError(f"the judge hears {judge.rate} Hz, the clips are at {rate} Hz: train the judge at their rate")
     judged = judge.embed(waves, batch_size=batch_size)
-    parts = torch.from_numpy(np.ascontiguousarray(waves)).split(batch_size)
-    audio = torch.cat([clap.embed_audio(part, rate).cpu() for part in parts])
+    audio = clap.embed_audio(waves, rate, batch_size=batch_size).cpu().numpy()
     texts = list(dict.fromkeys(prompts))
     embedded = dict(zip(texts, clap.embed_text(texts).cpu().numpy()))
-    return Heard(
-        np.array(labels), judged["embedding"], judged["logits"], audio.numpy(), np.stack([embedded[p] for p in prompts])
-    )
+    text = np.stack([embedded[p] for p in prompts])
+    return Heard(np.array(labels), judged["embedding"], judged["logits"], audio, text)
 
 
 def score(reference: Heard, made: Heard, *, judge_labels, settings) -> list[dict]:
@@ -160,8 +157,12 @@ def average_fad(reference: Heard, made: Heard) -> float:
     return float(np.mean([metrics.fad(reference.only(c).clap, made.only(c).clap) for c in classes]))
 
 
-def paired_difference(reference: Heard, a: Heard, b: Heard, settings) -> statistics.Interval:
-    """average_fad(a) - average_fad(b) with an interval over clips, the same clips (class, number) drawn from both.
+def paired_difference(real: dict[str, np.ndarray], a: Heard, b: Heard, settings) -> statistics.Interval:
+    """average_fad of a minus that of b with an interval over clips, the same clips (class, number) drawn from both.
+
+    Parameters
+    ----------
+    real : label -> CLAP embeddings of the reference [shape=(N, D)].
 
     Raises
     ------
@@ -170,10 +171,9 @@ def paired_difference(reference: Heard, a: Heard, b: Heard, settings) -> statist
     """
     if not np.array_equal(a.labels, b.labels):
         raise ValueError("the two runs differ in classes or clips: sample both with the same clips_per_class")
-    real = {label: reference.only(label).clap for label in dict.fromkeys(a.labels)}
 
     def difference(rows: np.ndarray) -> float:
-        of_class = {label: rows[a.labels[rows] == label] for label in real}
+        of_class = {label: rows[a.labels[rows] == label] for label in dict.fromkeys(a.labels)}
         return float(
             np.mean([metrics.fad(real[c], a.clap[i]) - metrics.fad(real[c], b.clap[i]) for c, i in of_class.items()])
         )
@@ -208,12 +208,20 @@ def _ids(manifest) -> str:
 
 
 def save(path: Path, card: dict, scores: list[dict]) -> None:
-    """Write results/evaluate/RUN.json: the card, the headline numbers (for `dvc metrics`) and every score."""
+    """Write results/evaluate/RUN.json: the headline numbers, the card and every score."""
     headline = headline_of(scores)
     path.parent.mkdir(parents=True, exist_ok=True)
     keys = ("class", "metric", "embedder", "value", "low", "high", "n", "seed")
     kept = [{k: round(v, 6) if isinstance(v := row[k], float) else v for k in keys} for row in scores]
     path.write_text(json.dumps({"headline": headline, "card": card, "scores": kept}, indent=1) + "\n")
+
+
+def save_headlines(files: list[Path], out: Path) -> None:
+    """The headline numbers alone of what `save` wrote, a file each in `out`: what `dvc metrics show` and `diff` print."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for file in files:
+        (out / file.name).write_text(json.dumps(json.loads(file.read_text())["headline"], indent=1) + "\n")
 
 
 def headline_of(scores: list[dict]) -> dict[str, float]:

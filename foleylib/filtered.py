@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from torch.nn import functional as F
 
 from foleylib import calibration, clap, conditioning, features, params, paths, runs, sampling, selection, train
 
@@ -44,25 +44,7 @@ class Candidates:
         return classes.assign(id=[f"{label}-{n:04d}" for label, n in keys], seed=sampling.clip_seeds(self.seed, keys))
 
     def embed(self, waves: list[np.ndarray]) -> np.ndarray:
-        return _embed(self.clap, np.stack(waves), self.settings)
-
-
-def ear_of(settings: params.Params) -> clap.Clap:
-    """The CLAP that scores candidates: the foundation's, which also conditions the LDM."""
-    return clap.load(paths.FOUNDATION / "clap", train.pick_device(settings.device))
-
-
-def embedded_by_class(ear: clap.Clap, manifest, waves: np.ndarray, settings: params.Params) -> dict[str, np.ndarray]:
-    """CLAP embeddings of clips by class, label -> [shape=(N, D)]."""
-    E = _embed(ear, waves, settings)
-    return {
-        label: E[rows] for label, rows in manifest.reset_index(drop=True).groupby("label", sort=False).indices.items()
-    }
-
-
-def _embed(ear: clap.Clap, waves: np.ndarray, settings: params.Params) -> np.ndarray:
-    parts = torch.from_numpy(np.ascontiguousarray(waves)).split(64)
-    return torch.cat([ear.embed_audio(part, settings.audio.rate).cpu() for part in parts]).numpy()
+        return self.clap.embed_audio(np.stack(waves), self.settings.audio.rate).cpu().numpy()
 
 
 def candidates_of(
@@ -91,7 +73,7 @@ def targets_of(kind: str, folder: Path, settings: params.Params, ear: clap.Clap)
             raise ValueError(
                 f"{folder} has no tuning layer: a filter with target 'tuned' needs a variant with tuning: true"
             )
-        embedded = torch.nn.functional.normalize(tuning(embedded), dim=-1)
+        embedded = F.normalize(tuning(embedded), dim=-1)
     return {label: row[None].numpy() for label, row in zip(classes.label, embedded)}
 
 
@@ -104,8 +86,8 @@ def calibrate(settings: params.Params) -> tuple[dict, pd.DataFrame]:
     -------
     thresholds, and the curves behind them [target, label, share, threshold, fad, n, draws].
     """
-    ear, thresholds, curves = ear_of(settings), {}, []
-    reference = embedded_by_class(ear, *runs.reference(settings, "val"), settings)
+    ear, thresholds, curves = runs.load_clap(settings), {}, []
+    reference = runs.reference_by_class(ear, settings, "val")
     for kind, variant in settings.selection.calibrate.items():
         seed = settings.seeds_of(variant)[0]
         folder = paths.MODELS / "foley" / variant / str(seed)
@@ -138,7 +120,7 @@ def select_run(name: str, settings: params.Params) -> pd.DataFrame:
     """
     if name not in settings.filters:
         raise ValueError(f"filters in params.yaml has no '{name}'; it has: {', '.join(settings.filters)}")
-    chosen, ear, reports = settings.filters[name], ear_of(settings), []
+    chosen, ear, reports = settings.filters[name], runs.load_clap(settings), []
     shutil.rmtree(paths.SAMPLES / name, ignore_errors=True)
     for seed, folder in runs.models_of(name, settings).items():
         source = candidates_of(folder, seed, settings.sampling_of(chosen.of), settings, ear)
@@ -179,7 +161,7 @@ def similarity(run: str, settings: params.Params) -> pd.DataFrame:
     """Mean CLAP similarity of a run's clips to the text and, of a tuned model, to the tuned embedding [target, seed, value]."""
     from foleylib import evaluation
 
-    ear, rows = ear_of(settings), []
+    ear, rows = runs.load_clap(settings), []
     for seed, folder in runs.models_of(run, settings).items():
         heard = evaluation.load_heard(paths.HEARD / run / f"{seed}.npz")
         for kind in ("text", "tuned") if conditioning.load(folder) is not None else ("text",):

@@ -134,8 +134,8 @@ def sweep(tuned: bool, settings: params.Params):
 
     Returns
     -------
-    DataFrame [protocol, s_n, steps, tuning, lambda_lclap, seed, fad, judge_accuracy, clap_score]; rows of one protocol
-    differ in nothing but the next four columns.
+    DataFrame [training, sampling, s_n, steps, tuning, lambda_lclap, seed, fad, judge_accuracy, clap_score]; rows with the
+    same training (a fingerprint) and sampling (in words) differ in nothing but the next five columns.
     """
     import pandas as pd
 
@@ -152,23 +152,24 @@ def sweep(tuned: bool, settings: params.Params):
         model = tune(variant, seed, settings, parts, scratch=paths.SCRATCH / "sweep" / key, common=common)
         scores = validation.scores(model.unet, model.prompts, seed=seed, clips_per_class=chosen.clips_per_class)
         setting = {"s_n": common.lclap.s_n, "steps": chosen.steps, "tuning": tuned, "lambda_lclap": value, "seed": seed}
-        rows.append({"protocol": _protocol(settings)} | setting | scores)
+        rows.append(protocol(settings) | setting | scores)
     return pd.DataFrame(rows)
 
 
-def _protocol(settings: params.Params) -> str:
-    """Changes with all that two sweeps must share to be compared: data, foundation, encoder, training, sampling."""
+def protocol(settings: params.Params) -> dict[str, str]:
+    """What sweeps must share to be compared: the fingerprint of data, foundation, encoder and training, and the sampling."""
     common, chosen = settings.foley.common, settings.foley.sweep
     lclap, optimiser = common.lclap.model_copy(update={"s_n": "clean"}), common.train.model_copy(update={"steps": 1})
     same = common.model_copy(update={"lclap": lclap, "train": optimiser})
     anything = params.FoleyVariant(lambda_lclap=1.0)
-    return (
-        fingerprint(anything, same, 0, settings)[:8] + params.fingerprint(settings.sampling, chosen.clips_per_class)[:4]
-    )
+    how = settings.sampling
+    eta = f", eta {how.eta:g}" if how.solver == "ddim" else ""
+    words = f"{how.solver} {how.steps} steps{eta}, guidance {how.guidance:g}, {chosen.clips_per_class} clips a class"
+    return {"training": fingerprint(anything, same, 0, settings)[:8], "sampling": f"{words}, seed {settings.seed}"}
 
 
 def gains(sweeps, metric: str = "fad"):
-    """What a weight of the Latent CLAP loss changes, from the model of weight 0 of the same protocol, length and seed.
+    """What a weight of the Latent CLAP loss changes, from the model of weight 0 of the same `protocol`, length and seed.
 
     Parameters
     ----------
@@ -176,14 +177,15 @@ def gains(sweeps, metric: str = "fad"):
 
     Returns
     -------
-    DataFrame [protocol, steps, tuning, s_n, lambda_lclap, mean, low, high, seeds]: Student's 95 % interval over seeds, NaN
-    for a single one.
+    DataFrame [training, sampling, steps, tuning, s_n, lambda_lclap, mean, low, high, seeds]: Student's 95 % interval over
+    seeds, NaN for a single one.
     """
     import pandas as pd
 
     from foleylib import statistics
 
-    same, keys = ["protocol", "steps", "tuning", "seed"], ["protocol", "steps", "tuning", "s_n", "lambda_lclap"]
+    shared = ["training", "sampling", "steps", "tuning"]
+    same, keys = [*shared, "seed"], [*shared, "s_n", "lambda_lclap"]
     base = sweeps[sweeps.lambda_lclap == 0].drop_duplicates(same).set_index(same)[metric]
     rows = sweeps[sweeps.lambda_lclap > 0].drop_duplicates([*keys, "seed"])
     change = rows[metric] - base.reindex(pd.MultiIndex.from_frame(rows[same])).to_numpy()

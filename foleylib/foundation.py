@@ -101,7 +101,7 @@ def train_clap(settings: params.Params, out: Path):
     targets = torch.tensor(held.target.to_list())
 
     def validate(model):
-        audio = torch.cat([model.embed_audio(part, settings.audio.rate) for part in held_waves.split(64)])
+        audio = model.embed_audio(held_waves, settings.audio.rate)
         similarity = (audio * model.embed_text(list(held.caption))).sum(1).mean()
         accuracy = clap.retrieval_accuracy(audio, model.embed_text(prompts), targets.to(audio.device))
         return {"zero_shot": accuracy, "cosine": similarity}

@@ -63,7 +63,7 @@ def gains(frame, *, metric="fad"):
     Parameters
     ----------
     frame : pandas.DataFrame
-        of `tables.gains`
+        of `foley.gains`
     metric : str
         of which they are differences
     """

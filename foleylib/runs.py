@@ -86,9 +86,9 @@ def _sampled(folder: Path, seed: int, chosen: params.Sampling, settings: params.
 def draw(system: sampling.System, manifest, chosen, settings: params.Params, text: clap.Clap | None = None):
     """Waves [shape=(N, T)] of a system for the rows of a manifest (their prompt and seed), sampled as `chosen` says.
 
-    `text` is the foundation's CLAP on the CPU, if it is loaded already.
+    `text` is the foundation's CLAP, if it is loaded already.
     """
-    text = text or clap.load(paths.FOUNDATION / "clap")
+    text = text or load_clap(settings)
     texts = list(dict.fromkeys(manifest.prompt))
     embedded = dict(zip(texts, text.embed_text(texts)))
     latents = sampling.sample(
@@ -164,13 +164,25 @@ def reference(settings: params.Params, split: str | None = None):
     return manifest, corpora.read_waves(folder, manifest)
 
 
+def load_clap(settings: params.Params) -> clap.Clap:
+    """The foundation's CLAP, on the device: it conditions the LDM, scores candidates and is what FAD hears with."""
+    return clap.load(paths.FOUNDATION / "clap", train.pick_device(settings.device))
+
+
+def reference_by_class(ear: clap.Clap, settings: params.Params, split: str | None = None) -> dict[str, np.ndarray]:
+    """CLAP embeddings of `reference` by class, label -> [shape=(N, D)]."""
+    manifest, waves = reference(settings, split)
+    E = ear.embed_audio(waves, settings.audio.rate).cpu().numpy()
+    return {label: E[rows] for label, rows in manifest.groupby("label", sort=False).indices.items()}
+
+
 class Ears:
     """Judge and CLAP, loaded once: clips to what the metrics hear."""
 
     def __init__(self, settings: params.Params):
         self.settings, self.device = settings, train.pick_device(settings.device)
         self.judge = load_judge(paths.MODELS / "judge", device=self.device)
-        self.clap = clap.load(paths.FOUNDATION / "clap", self.device)
+        self.clap = load_clap(settings)
         self.texts = prompts(settings).set_index("label").prompt  # the corpus' own, whatever a model was prompted with
 
     def hear(self, manifest, waves: np.ndarray) -> evaluation.Heard:
@@ -220,12 +232,11 @@ def differences(baseline: str, others: list[str], settings: params.Params):
     """
     import pandas as pd
 
-    heard = Ears(settings).hear(*reference(settings))
-    rows = []
+    real, rows = reference_by_class(load_clap(settings), settings), []
     for run in progress(others, desc=f"differences to {baseline}"):
         for seed in [s for s in seeds(run) if s in seeds(baseline)]:
             a, b = (evaluation.load_heard(paths.HEARD / name / f"{seed}.npz") for name in (run, baseline))
-            found = evaluation.paired_difference(heard, a, b, settings.evaluate)
+            found = evaluation.paired_difference(real, a, b, settings.evaluate)
             rows.append({"run": run, "seed": seed, "value": found.estimate, "low": found.low, "high": found.high})
     return pd.DataFrame(rows)
 
@@ -237,7 +248,6 @@ class Validation:
         self.settings, self.ears, self.classes = settings, Ears(settings), prompts(settings)
         self.real = self.ears.hear(*reference(settings, "val"))
         self.system = sampling.load(paths.FOUNDATION / "ldm").to(self.ears.device)
-        self.text = clap.load(paths.FOUNDATION / "clap")
 
     def scores(self, unet, texts: dict[str, str], *, seed: int, clips_per_class: int) -> dict[str, float]:
         """Average FAD, judge accuracy and CLAP score of a U-Net's first clips, prompted with `texts` (label -> text)."""
@@ -249,7 +259,8 @@ class Validation:
         classes = self.classes.assign(prompt=self.classes.label.map(texts))
         first, count = (dict.fromkeys(classes.label, n) for n in (0, clips_per_class))
         manifest = numbered(classes, first, count, self.settings.seed + seed)
-        return manifest, draw(self.system, manifest, chosen or self.settings.sampling, self.settings, self.text).numpy()
+        chosen = chosen or self.settings.sampling
+        return manifest, draw(self.system, manifest, chosen, self.settings, self.ears.clap).numpy()
 
     def score(self, manifest, waves) -> dict[str, float]:
         """The scores of clips."""

@@ -20,8 +20,8 @@ def compare(settings: params.Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     -------
     table [row, text, fad, unselected, clips, candidates]; boxes [row, sampling, fad] of unselected clips.
     """
-    chosen, ear = settings.targets, filtered.ear_of(settings)
-    real = filtered.embedded_by_class(ear, *runs.reference(settings), settings)[chosen.label]
+    chosen, ear = settings.targets, runs.load_clap(settings)
+    real = runs.reference_by_class(ear, settings)[chosen.label]
     models, parts = {}, pipeline.load_parts()
     common = settings.foley.common
     common = common.model_copy(update={"train": common.train.model_copy(update={"steps": chosen.steps})})

@@ -111,7 +111,7 @@ def test_impossible_threshold_is_relaxed_or_told(project, tiny):
 
 
 def test_kinds_of_target(project, tiny):
-    ear, folder = filtered.ear_of(tiny), runs.models_of("tuning", tiny)[0]
+    ear, folder = runs.load_clap(tiny), runs.models_of("tuning", tiny)[0]
     found = {kind: filtered.targets_of(kind, folder, tiny, ear) for kind in ("text", "tuned", "audio")}
     assert found["text"]["Rain"].shape == (1, 48) and found["audio"]["Rain"].shape == (3, 48)
     assert not np.allclose(found["text"]["Rain"], found["tuned"]["Rain"], atol=1e-3)
@@ -155,11 +155,11 @@ def test_gains_are_paired_by_protocol_length_and_seed():
     rows = [("clean", 120, 0.0, 0, 0.5), ("clean", 120, 0.0, 1, 0.7), ("clean", 40, 0.0, 0, 9.0), ("noisy", 120, 10.0, 0, 0.4),
             ("noisy", 120, 10.0, 1, 0.4), ("clean", 40, 10.0, 0, 9.5), ("clean", 360, 10.0, 0, 1.0)]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["s_n", "steps", "lambda_lclap", "seed", "fad"]).assign(
-        tuning=False, protocol="a"
+        tuning=False, training="a", sampling="five"
     )
-    other = frame.assign(protocol="b", fad=frame.fad + 1)[1:]
+    other = frame.assign(training="b", fad=frame.fad + 1)[1:]
     for stacked in (frame, pd.concat([frame, frame, other])):
-        found = foley.gains(stacked).set_index(["protocol", "steps", "s_n"])
+        found = foley.gains(stacked).set_index(["training", "steps", "s_n"])
         assert list(found.index)[:2] == [
             ("a", 40, "clean"),
             ("a", 120, "noisy"),
@@ -171,10 +171,12 @@ def test_gains_are_paired_by_protocol_length_and_seed():
 
 def test_protocol_of_a_sweep(project, tiny):
     def protocol(**values):
-        return foley._protocol(changed(tiny, "foley", common=tiny.foley.common.model_copy(update=values)))
+        return foley.protocol(changed(tiny, "foley", common=tiny.foley.common.model_copy(update=values)))
 
     lclap, train = tiny.foley.common.lclap, tiny.foley.common.train
     assert protocol() == protocol(lclap=lclap.model_copy(update={"s_n": "previous"}))
     assert protocol() == protocol(train=train.model_copy(update={"steps": 99}), seeds=[7])
-    assert protocol() != protocol(train=train.model_copy(update={"lr": 0.5}))
-    assert protocol() != foley._protocol(changed(tiny, "sampling", guidance=9.0))
+    other = protocol(train=train.model_copy(update={"lr": 0.5}))
+    assert other["training"] != protocol()["training"] and other["sampling"] == protocol()["sampling"]
+    other = foley.protocol(changed(tiny, "sampling", guidance=9.0))
+    assert other["training"] == protocol()["training"] and "guidance 9," in other["sampling"]
