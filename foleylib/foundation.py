@@ -208,7 +208,10 @@ def _cast(folder: Path, dtype: torch.dtype) -> None:
 
 
 def pack() -> None:
-    """Copy models/foundation, and models/latent_clap where it is, to data/bundled as float16, SHA-256 and commit noted."""
+    """Copy what was trained here of models/foundation and models/latent_clap to data/bundled, as float16.
+
+    SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
+    """
     import subprocess
 
     import pandas as pd
@@ -221,6 +224,8 @@ def pack() -> None:
             continue
         out = paths.BUNDLED / part
         provenance = json.loads((source / "provenance.json").read_text())
+        if "commit" in provenance:  # noted by an earlier packing
+            continue
         shutil.rmtree(out, ignore_errors=True)
         keep = source / "unet" if part == "ldm" else source
         shutil.copytree(keep, out / "unet" if part == "ldm" else out)

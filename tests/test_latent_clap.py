@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from foleylib import agreement, diffusion, latent_clap, ldm
+from foleylib import agreement, diffusion, foundation, latent_clap, ldm
 from foleylib.params_base import Train
 from foleylib.params_foley import LatentClap as Section
 from foleylib.params_foley import LatentClapLoss
@@ -312,11 +312,17 @@ def test_training_stage_and_bundle(tiny, tiny_paths, tiny_models, tmp_path, monk
     assert len(history) == 2 and not list((tmp_path / "scratch").glob("*/*"))
     made = latent_clap.load(out)
     assert (made.config.scale, made.config.dim, made.config.bands) == (pytest.approx(0.7), 6, 4)
-    (tmp_path / "bundled").mkdir()
-    out.rename(tmp_path / "bundled" / "latent_clap")
-    monkeypatch.setattr(tiny_paths, "BUNDLED", tmp_path / "bundled")
+    bundle = tmp_path / "bundled" / "latent_clap"
+    monkeypatch.setattr(tiny_paths, "BUNDLED", bundle.parent)
+    monkeypatch.setattr("subprocess.run", lambda *args, **options: SimpleNamespace(stdout="c0ffee\n"))
+    foundation.pack()
+    assert json.loads((bundle / "provenance.json").read_text())["commit"] == "c0ffee"
     cfg.latent_clap = section(train=train, source="bundled")
-    assert latent_clap.make(cfg).equals(history) and ldm.digest(latent_clap.load(out)) == ldm.digest(made)
+    assert len(latent_clap.make(cfg)) == len(history)
+    assert ldm.digest(latent_clap.load(out)) == ldm.digest(made.half().float())
+    (bundle / "history.csv").unlink()
+    foundation.pack()  # what came from the bundle is not packed again
+    assert not (bundle / "history.csv").exists()
     cfg.latent_clap = section(widths=[8, 16], source="bundled")
     with pytest.raises(
         ValueError, match=r"latent_clap.widths differs from the bundle's .* or set latent_clap.source to"
