@@ -12,7 +12,7 @@ import torch
 from benchmarks import timing
 from foleylib import params, paths, pipeline, runs, train
 
-CASES = ["dpm++:5", "dpm++:6", "dpm++:8", "dpm++:10", "dpm++:15", "ddim:15:0", "ddim:40:0", "ddim:40:1"]
+CASES = ["dpm++:5", "dpm++:8", "dpm++:10", "dpm++:15", "dpm++:20", "ddim:20:0", "ddim:40:1"]
 
 
 def choice(case: str, settings: params.Params) -> params.Sampling:
