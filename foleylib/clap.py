@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -117,15 +118,16 @@ class Clap(nn.Module):
 
     @torch.no_grad()
     def embed_audio(self, waves, rate: int | None = None, *, batch_size: int = 64) -> torch.Tensor:
-        """`audio` without gradient, for a tensor or array of waves at `rate` Hz (resampled when it is not the model's)."""
+        """E_audio [shape=(N, D), unit norm] of waves [shape=(N, T)] at `rate` Hz, without gradient.
+
+        Waves are a tensor or an array, resampled where `rate` is not the model's; `batch_size` of them are embedded at once.
+        """
         parts = torch.as_tensor(waves).split(batch_size)
         return torch.cat([self.audio(self._at_own_rate(part, rate).to(self.model.device)) for part in parts])
 
     def _at_own_rate(self, waves: torch.Tensor, rate: int | None) -> torch.Tensor:
         if rate in (None, self.rate):
             return waves
-        import numpy as np
-
         from foleylib.audio import resample
 
         return torch.from_numpy(np.stack([resample(w, rate, self.rate) for w in waves.cpu().numpy()]))

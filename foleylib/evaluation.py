@@ -147,14 +147,20 @@ def _averages(classes: list[list[dict]], level: float) -> list[dict]:
 def quick(reference: Heard, made: Heard, judge_labels) -> dict[str, float]:
     """FAD (mean over classes), judge accuracy and CLAP score without intervals, for sweeps."""
     hits = made.logits.argmax(1) == np.array([list(judge_labels).index(label) for label in made.labels])
-    return {"fad": average_fad(reference, made), "judge_accuracy": float(hits.mean()),
+    real = {label: reference.only(label).clap for label in dict.fromkeys(made.labels)}
+    return {"fad": average_fad(real, made.labels, made.clap), "judge_accuracy": float(hits.mean()),
             "clap_score": float(metrics.cosine_similarities(made.clap, made.text).mean())}  # fmt: skip
 
 
-def average_fad(reference: Heard, made: Heard) -> float:
-    """The papers' average: FAD on CLAP embeddings class by class, then the mean."""
-    classes = list(dict.fromkeys(made.labels))
-    return float(np.mean([metrics.fad(reference.only(c).clap, made.only(c).clap) for c in classes]))
+def average_fad(real: dict[str, np.ndarray], labels: np.ndarray, made: np.ndarray) -> float:
+    """The papers' average: FAD on CLAP embeddings class by class, then the mean.
+
+    Parameters
+    ----------
+    real : label -> embeddings of the reference [shape=(M, D)].
+    labels, made : classes [shape=(N,)] and embeddings [shape=(N, D)] of the clips.
+    """
+    return float(np.mean([metrics.fad(real[label], made[labels == label]) for label in dict.fromkeys(labels)]))
 
 
 def paired_difference(real: dict[str, np.ndarray], a: Heard, b: Heard, settings) -> statistics.Interval:
@@ -173,10 +179,8 @@ def paired_difference(real: dict[str, np.ndarray], a: Heard, b: Heard, settings)
         raise ValueError("the two runs differ in classes or clips: sample both with the same clips_per_class")
 
     def difference(rows: np.ndarray) -> float:
-        of_class = {label: rows[a.labels[rows] == label] for label in dict.fromkeys(a.labels)}
-        return float(
-            np.mean([metrics.fad(real[c], a.clap[i]) - metrics.fad(real[c], b.clap[i]) for c, i in of_class.items()])
-        )
+        first, second = (average_fad(real, heard.labels[rows], heard.clap[rows]) for heard in (a, b))
+        return first - second
 
     return statistics.paired_bootstrap_difference(
         difference, statistics.group_rows(a.labels), seed=settings.seed, n_boot=settings.bootstrap, level=settings.level,

@@ -83,9 +83,9 @@ def tune(choice: params.FoleyVariant, seed: int, settings: params.Params, parts:
 
 def new_model(choice: params.FoleyVariant, seed: int, settings: params.Params):
     """The U-Net that a variant starts from."""
-    if choice.init == "scratch":
-        return pipeline.new_unet(settings, seed)
-    return pipeline.load_unet(paths.FOUNDATION / "ldm").to(memory_format=torch.channels_last)
+    if not choice.pretrained:
+        return pipeline.new_unet(settings, seed, choice.init)
+    return pipeline.load_unet(paths.FOUNDATION / choice.init).to(memory_format=torch.channels_last)
 
 
 def class_prompts(choice: params.FoleyVariant, corpus: str) -> dict[str, str]:
@@ -112,10 +112,11 @@ def fingerprint(choice: params.FoleyVariant, common: params.FoleyCommon, seed: i
     features = json.loads((paths.FEATURES / common.corpus / "features.json").read_text())
     own = choice.model_copy(update={"seeds": None})
     shared = common.model_copy(update={"seeds": [0]})
-    used = [paths.FOUNDATION / "ldm" / "unet"] if choice.init == "foundation" else []
+    used = [paths.FOUNDATION / choice.init / "unet"] if choice.pretrained else []
     used += [paths.MODELS / "latent_clap"] if choice.lambda_lclap else []
     weights = [weights_sha256(folder) for folder in used]
-    return params.fingerprint(own, shared, settings.foundation.ldm, seed, settings.precision, features, *weights)
+    size = settings.foundation.section(choice.init)
+    return params.fingerprint(own, shared, size, seed, settings.precision, features, *weights)
 
 
 def _save(tuned: Tuned, out: Path, settings: params.Params, parts: dict) -> None:
@@ -134,8 +135,8 @@ def sweep(tuned: bool, settings: params.Params):
 
     Returns
     -------
-    DataFrame [training, sampling, s_n, steps, tuning, lambda_lclap, seed, fad, judge_accuracy, clap_score]; rows with the
-    same training (a fingerprint) and sampling (in words) differ in nothing but the next five columns.
+    DataFrame [training, sampling, s_n, steps, tuning, lambda_lclap, seed, fad, judge_accuracy, clap_score]; see `protocol`
+    for what the first two say.
     """
     import pandas as pd
 
@@ -157,7 +158,10 @@ def sweep(tuned: bool, settings: params.Params):
 
 
 def protocol(settings: params.Params) -> dict[str, str]:
-    """What sweeps must share to be compared: the fingerprint of data, foundation, encoder and training, and the sampling."""
+    """What sweeps must share to be compared: a fingerprint of data, U-Net, encoder and training, and the sampling in words.
+
+    Vocoder, judge and validation clips are not in it: compare sweeps of one foundation and one corpus.
+    """
     common, chosen = settings.foley.common, settings.foley.sweep
     lclap, optimiser = common.lclap.model_copy(update={"s_n": "clean"}), common.train.model_copy(update={"steps": 1})
     same = common.model_copy(update={"lclap": lclap, "train": optimiser})

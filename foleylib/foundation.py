@@ -13,8 +13,6 @@ import torch
 from foleylib import adversarial, clap, corpora, ldm, mel, params, paths, pipeline, train, vae, vocoder
 from foleylib.embedders import weights_sha256
 
-PARTS = ("clap", "vae", "vocoder", "ldm")
-
 
 def make(part: str, settings: params.Params):
     """Make models/foundation/`part` from the settings' source; returns the training history [DataFrame].
@@ -28,8 +26,9 @@ def make(part: str, settings: params.Params):
     shutil.rmtree(out, ignore_errors=True)
     source = settings.foundation.source
     if source == "scratch":
-        history, seconds = _timed(_TRAINERS[part], settings, out)
-        made = provenance(getattr(settings.foundation, part), settings.foundation.corpus, settings, seconds, history)
+        trainer = _TRAINERS.get(part, train_ldm)
+        (history, seconds), section = _timed(trainer, settings, out), settings.foundation.section(part)
+        made = provenance(section, settings.foundation.corpus, settings, seconds, history)
         history.to_csv(out / "history.csv", index=False)
         (out / "provenance.json").write_text(json.dumps(made, indent=1) + "\n")
     elif source == "bundled":
@@ -70,8 +69,7 @@ def provenance(section, corpus: str, settings: params.Params, seconds: float, hi
 
 def _training(settings: params.Params, part: str, *inputs: str) -> dict:
     """What every trainer hands to `train.fit`; the folder of a resumable state changes with all that changes the run."""
-    section = getattr(settings.foundation, part)
-    corpus = settings.corpora[settings.foundation.corpus]
+    section, corpus = settings.foundation.section(part), settings.corpora[settings.foundation.corpus]
     print_ = params.fingerprint(section, corpus, settings.audio, settings.seed, settings.precision, *inputs)
     return {"seed": settings.seed, "scratch": paths.SCRATCH / f"foundation-{part}" / print_, "device": settings.device,
             "precision": settings.precision}  # fmt: skip
@@ -146,12 +144,12 @@ def train_vocoder(settings: params.Params, out: Path):
 
 
 def train_ldm(settings: params.Params, out: Path):
-    """Pre-train the LDM on CLAP *audio* embeddings and save the whole pipeline."""
-    section, corpus = settings.foundation.ldm, settings.foundation.corpus
+    """Pre-train the LDM named as `out` on CLAP *audio* embeddings and save the whole pipeline."""
+    section, corpus = settings.foundation.section(out.name), settings.foundation.corpus
     parts = pipeline.load_parts("clap", "vae")
     data = ldm.splits(paths.FEATURES / corpus, "audio", parts["vae"].config.scaling_factor)
-    unet = pipeline.new_unet(settings, settings.seed)
-    options = _training(settings, "ldm", (paths.FEATURES / corpus / "features.json").read_text())
+    unet = pipeline.new_unet(settings, settings.seed, out.name)
+    options = _training(settings, out.name, (paths.FEATURES / corpus / "features.json").read_text())
     history = ldm.fit(unet, data["train"], pipeline.alphas_bar(settings), pipeline.unconditional(parts["clap"]), section.train,
                       condition_dropout=section.condition_dropout, snr_gamma=section.snr_gamma, held_out=data.get("val"),
                       **options)  # fmt: skip
@@ -160,13 +158,14 @@ def train_ldm(settings: params.Params, out: Path):
     return history
 
 
-_TRAINERS = {"clap": train_clap, "vae": train_vae, "vocoder": train_vocoder, "ldm": train_ldm}
+_TRAINERS = {"clap": train_clap, "vae": train_vae, "vocoder": train_vocoder}  # the others are LDMs
 
 
 def unpack(part: str, settings: params.Params, out: Path) -> None:
     """Copy a bundled part of the foundation to `out`."""
-    copy_bundled(part, getattr(settings.foundation, part), f"foundation.{part}", out)
-    if part == "ldm":
+    name = f"foundation.sizes.{part}" if part in settings.foundation.sizes else f"foundation.{part}"
+    copy_bundled(part, settings.foundation.section(part), name, out)
+    if part in settings.foundation.ldms:
         unet = pipeline.load_unet(out)
         shutil.rmtree(out / "unet")
         pipeline.save_pipeline(out, unet, settings, **pipeline.load_parts())
@@ -208,7 +207,7 @@ def _cast(folder: Path, dtype: torch.dtype) -> None:
 
 
 def pack() -> None:
-    """Copy what was trained here of models/foundation and models/latent_clap to data/bundled, as float16.
+    """Copy what was trained here of models/foundation and models/latent_clap to data/bundled, as float16; prints what.
 
     SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
     """
@@ -218,23 +217,24 @@ def pack() -> None:
 
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=True)
     commit = git.stdout.strip()
-    found = {part: paths.FOUNDATION / part for part in PARTS} | {"latent_clap": paths.MODELS / "latent_clap"}
-    for part, source in found.items():
-        if not (source / "provenance.json").is_file():
-            continue
-        out = paths.BUNDLED / part
-        provenance = json.loads((source / "provenance.json").read_text())
+    for made in sorted(
+        [*paths.FOUNDATION.glob("*/provenance.json"), *paths.MODELS.glob("latent_clap/provenance.json")]
+    ):
+        source, out = made.parent, paths.BUNDLED / made.parent.name
+        provenance = json.loads(made.read_text())
         if "commit" in provenance:  # noted by an earlier packing
+            print(f"{source.name}: came from the bundle, left alone")
             continue
         shutil.rmtree(out, ignore_errors=True)
-        keep = source / "unet" if part == "ldm" else source
-        shutil.copytree(keep, out / "unet" if part == "ldm" else out)
+        is_pipeline = (source / "unet").is_dir()
+        shutil.copytree(source / "unet" if is_pipeline else source, out / "unet" if is_pipeline else out)
         _cast(out, torch.float16)
         _thinned(pd.read_csv(source / "history.csv")).to_csv(out / "history.csv", index=False, float_format="%.5g")
         weights = {f.relative_to(out).as_posix(): weights_sha256(f) for f in sorted(out.rglob("*.safetensors"))}
         (out / "provenance.json").write_text(
             json.dumps(provenance | {"commit": commit, "sha256": weights}, indent=1) + "\n"
         )
+        print(f"{source.name}: packed, {sum(f.stat().st_size for f in out.rglob('*') if f.is_file()) / 2**20:.1f} MiB")
 
 
 def _thinned(history, rows: int = 200):
@@ -247,14 +247,25 @@ def take(part: str, settings: params.Params, out: Path) -> None:
 
     That is an AudioLDMPipeline folder with the whole CLAP (audio encoder too) in its sub-folder `clap`.
     """
-    source = paths.ROOT / settings.foundation.checkpoint
-    needed = source / ("unet" if part == "ldm" else part)
+    sizes = settings.foundation.sizes
+    name = f"foundation.sizes.{part}.checkpoint" if part in sizes else "foundation.checkpoint"
+    source = paths.ROOT / (sizes[part].checkpoint if part in sizes else settings.foundation.checkpoint)
+    needed = source / ("unet" if part in settings.foundation.ldms else part)
     if not needed.is_dir():
-        raise ValueError(f"foundation.checkpoint: {needed} is missing; convert an AudioLDM .ckpt with convert_audioldm")
-    if part == "ldm":
+        raise ValueError(f"{name}: {needed} is missing; convert an AudioLDM .ckpt with convert_audioldm")
+    for own in ("clap", "vae") if part in sizes else ():
+        if _weights(source / own) != _weights(paths.FOUNDATION / own):
+            raise ValueError(
+                f"{name}: the {own} in {source} is not the foundation's, but its U-Net was trained with it"
+            )
+    if part in settings.foundation.ldms:
         shutil.copytree(source, out, ignore=shutil.ignore_patterns("clap"))
     else:
         shutil.copytree(needed, out)
+
+
+def _weights(folder: Path) -> list[str]:
+    return [weights_sha256(file) for file in sorted(folder.glob("*.safetensors"))]
 
 
 if __name__ == "__main__":

@@ -114,6 +114,9 @@ def apply_profile(name: str, *, params: Path | None = None) -> None:
 
 
 def _merge(base, changes, where: str) -> None:
+    """Take over `changes`, key by key; a section is replaced whole by `replace: true` in it, entries go by `remove: [key]`."""
+    for key in changes.pop("remove", []):
+        base.pop(key, None)  # gone already where the profile is applied again
     for key, value in changes.items():
         here = f"{where}.{key}" if where else key
         if isinstance(value, dict) and isinstance(base.get(key), dict) and not value.pop("replace", False):

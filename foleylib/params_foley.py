@@ -32,7 +32,8 @@ class LatentClapLoss(Section):
 class FoleyVariant(Section):
     """What makes one fine-tuned model: the smallest difference over `foley.common`."""
 
-    init: Literal["foundation", "scratch"] = "foundation"
+    init: str = "ldm"  # the foundation's LDM, or one of foundation.sizes
+    pretrained: bool = True  # else from scratch, in that size
     condition: Literal["text", "audio"] = "text"
     prompts: Literal["corpus", "label"] = "corpus"  # label: the class name as the data set spells it
     tuning: bool = False

@@ -4,10 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foleylib.params_base import Count, Positive, Rate, Section, Share, Train
+from foleylib.params_base import Count, Positive, Section, Share, Train
 from foleylib.params_foley import Filter, Foley, LatentClap, Listening, Run, Selection, Targets
-
-Source = Literal["bundled", "scratch", "checkpoint"]
+from foleylib.params_foundation import Foundation
 
 
 class Audio(Section):
@@ -56,123 +55,6 @@ class Corpus(Section):
             raise ValueError(f"a corpus of kind '{self.kind}' needs 'root', the folder that holds it")
         if self.kind == "synthetic" and self.archive is not None:
             raise ValueError("a corpus of kind 'synthetic' has no 'archive': it is made here")
-        return self
-
-
-class ClapText(Section):
-    vocabulary: Positive
-    hidden: Positive
-    layers: Positive
-    heads: Positive
-    max_tokens: Positive = 77
-
-    @model_validator(mode="after")
-    def _divides(self):
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden {self.hidden} is no multiple of heads {self.heads}")
-        return self
-
-
-class ClapAudio(Section):
-    n_mels: Positive
-    spec_size: Positive
-    n_fft: Positive
-    hop: Positive
-    fmin: Annotated[float, Field(ge=0)]
-    fmax: Rate
-    rate: Positive
-    seconds: Rate
-    width: Positive
-    depths: list[Positive]
-    heads: list[Positive]
-    window: Positive
-
-    @model_validator(mode="after")
-    def _below_nyquist(self):
-        if not self.fmin < self.fmax <= self.rate / 2:
-            raise ValueError(f"fmax {self.fmax} must lie above fmin {self.fmin} and not above rate / 2")
-        return self
-
-
-class Clap(Section):
-    dim: Positive
-    text: ClapText
-    audio: ClapAudio
-    train: Train
-
-
-class Vae(Section):
-    channels: list[Positive]
-    layers: Positive
-    latent_channels: Positive = 8
-    groups: Positive
-    weights: dict[Literal["l1", "l2", "kl"], Annotated[float, Field(ge=0)]]
-    train: Train
-
-    @model_validator(mode="after")
-    def _divides(self):
-        if any(c % self.groups for c in self.channels):
-            raise ValueError(f"channels {self.channels} are not all multiples of groups {self.groups}")
-        if set(self.weights) != {"l1", "l2", "kl"}:
-            raise ValueError("weights must name l1, l2 and kl (0 switches one off)")
-        return self
-
-
-class Vocoder(Section):
-    channels: Positive
-    discriminator_width: Rate
-    periods: list[Positive]
-    scales: Positive
-    segment: Positive
-    adversarial_from: Count
-    train: Train
-
-    @model_validator(mode="after")
-    def _divides(self):
-        if self.channels % 32:
-            raise ValueError(f"channels {self.channels} is no multiple of 32: five layers halve it")
-        return self
-
-
-class Noise(Section):
-    steps: Positive
-    beta_start: Annotated[float, Field(gt=0, lt=1)]
-    beta_end: Annotated[float, Field(gt=0, lt=1)]
-
-
-class Ldm(Section):
-    channels: list[Positive]
-    layers: Positive
-    head_channels: Positive
-    groups: Positive
-    noise: Noise
-    condition_dropout: Share
-    snr_gamma: Rate | None
-    train: Train
-
-    @model_validator(mode="after")
-    def _divides(self):
-        for c in self.channels:
-            if c % self.head_channels or c % self.groups:
-                raise ValueError(
-                    f"channels {c} is no multiple of head_channels {self.head_channels} and groups {self.groups}"
-                )
-        return self
-
-
-class Foundation(Section):
-    corpus: str
-    source: Source
-    checkpoint: str | None = None
-    clap: Clap
-    vae: Vae
-    vocoder: Vocoder
-    ldm: Ldm
-
-    @model_validator(mode="after")
-    def _has_checkpoint(self):
-        if self.source == "checkpoint" and not self.checkpoint:
-            raise ValueError("source 'checkpoint' needs 'checkpoint': a folder or hub id of an AudioLDM pipeline")
         return self
 
 
@@ -232,7 +114,14 @@ class Params(Section):
                             ("sampling", self.sampling.corpus)]:  # fmt: skip
             if name not in self.corpora:
                 raise ValueError(f"{where}.corpus is '{name}', which is none of corpora: {', '.join(self.corpora)}")
-        models = ["models/foundation/ldm", *(f"models/foley/{variant}" for variant in self.foley.variants)]
+        starts = self.foundation.ldms
+        for name, variant in self.foley.variants.items():
+            if variant.init not in starts:
+                raise ValueError(
+                    f"foley.variants.{name}.init is '{variant.init}', which is none of: {', '.join(starts)}"
+                )
+        models = [f"models/foundation/{name}" for name in starts]
+        models += [f"models/foley/{name}" for name in self.foley.variants]
         for name, run in self.runs.items():
             if run.source != "real" and run.made_from not in models:
                 raise ValueError(f"runs.{name}.made_from is '{run.made_from}', which is none of: {', '.join(models)}")

@@ -28,9 +28,9 @@ def alphas_bar(settings: params.Params) -> torch.Tensor:
     return diffusion.schedule(**settings.foundation.ldm.noise.model_dump())
 
 
-def new_unet(settings: params.Params, seed: int):
-    """An untrained U-Net of the settings' size."""
-    s = settings.foundation.ldm
+def new_unet(settings: params.Params, seed: int, size: str = "ldm"):
+    """An untrained U-Net of the settings' size, or of another of `foundation.sizes`."""
+    s = settings.foundation.section(size)
     return ldm.build(s.channels, s.head_channels, layers=s.layers, groups=s.groups, dim=settings.foundation.clap.dim,
                      latent_channels=settings.foundation.vae.latent_channels, seed=seed)  # fmt: skip
 

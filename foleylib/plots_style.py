@@ -18,6 +18,7 @@ PALETTE = {  # seaborn's colour-blind palette, one colour per system in every fi
     "tuning": "#029e73",
     "latent": "#cc78bc",
     "tuning_latent": "#d55e00",
+    "large": "#b8a200",
 }
 OTHERS = ("#332288", "#44aa99", "#999933", "#882255", "#cc6677", "#117733", "#aa4499", "#88ccee")  # Tol's muted scheme
 AXES = {

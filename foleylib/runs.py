@@ -195,23 +195,28 @@ def evaluate(names: list[str], settings: params.Params) -> None:
 
     What the embedders heard is kept in data/heard/RUN/SEED.npz, for paired comparisons of runs.
     """
+    from joblib import Parallel, delayed
+
     ears, (real, waves) = Ears(settings), reference(settings)
-    heard = ears.hear(real, waves)
+    heard, made, clips = ears.hear(real, waves), {}, {run: {} for run in names}
+    for run, seed in progress([(name, seed) for name in names for seed in seeds(name)], desc="hear"):
+        clips[run][seed], waves = load(run, seed)
+        made[run, seed] = ears.hear(clips[run][seed], waves)
+    score = delayed(evaluation.score)
+    scores = Parallel(n_jobs=-1)(
+        score(heard, m, judge_labels=ears.judge.model.labels, settings=settings.evaluate) for m in made.values()
+    )
     models = {"reference": corpora.digest(real), "judge": ears.judge.sha256,
               "clap": weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors")}  # fmt: skip
-    for run in progress(names, desc="evaluate"):
-        chosen, rows, clips, weights = _known(run, settings), [], {}, {}
-        shutil.rmtree(paths.HEARD / run, ignore_errors=True)
-        for seed in seeds(run):
-            manifest, waves = load(run, seed)
-            made = ears.hear(manifest, waves)
-            made.save(paths.HEARD / run / f"{seed}.npz")
-            scores = evaluation.score(heard, made, judge_labels=ears.judge.model.labels, settings=settings.evaluate)
-            rows += [{**row, "seed": seed} for row in scores]
-            clips[seed], weights[seed] = manifest, _weights(chosen.source, models_of(run, settings)[seed])
-        card = evaluation.card(run, clips, _how(run, settings), models=weights, rate=settings.audio.rate,
+    for run in names:
+        rows = [{**row, "seed": seed} for (of, seed), found in zip(made, scores) if of == run for row in found]
+        weights = {seed: _weights(_known(run, settings).source, models_of(run, settings)[seed]) for seed in clips[run]}
+        card = evaluation.card(run, clips[run], _how(run, settings), models=weights, rate=settings.audio.rate,
                                device=str(ears.device), settings=settings.evaluate, **models)  # fmt: skip
         evaluation.save(paths.RESULTS / "evaluate" / f"{run}.json", card, rows)
+        shutil.rmtree(paths.HEARD / run, ignore_errors=True)
+        for seed in clips[run]:
+            made[run, seed].save(paths.HEARD / run / f"{seed}.npz")
 
 
 def _how(run: str, settings: params.Params) -> dict:

@@ -41,10 +41,12 @@ SYSTEMS = {  # run -> what the reader sees
     "latent": "LDM + latent CLAP",
     "tuning_latent": "LDM + tuning + latent CLAP",
     "label": "LDM, label as text",
+    "large": "Large LDM + tuning",
     "ldm_filter": "LDM, filter",
     "tuning_filter": "LDM + tuning, filter",
     "latent_filter": "LDM + latent CLAP, filter",
     "tuning_latent_filter": "LDM + tuning + latent CLAP, filter",
+    "large_filter": "Large LDM + tuning, filter",
 }
 METRICS = {  # metric -> label, arrow to the better side, digits
     "fad": ("FAD", "↓", 3),

@@ -30,7 +30,7 @@ def test_every_stage_wrote_its_report(smoke):
         for s in yaml.safe_load((smoke / "dvc.yaml").read_text())["stages"].values()
     ]
     settings = params.load(smoke / "params.yaml")
-    keys = [settings.corpora, settings.foley.variants, settings.runs, settings.filters]
+    keys = [settings.corpora, settings.foundation.sizes, settings.foley.variants, settings.runs, settings.filters]
     keys.append(["plain", "tuned", "lambda_plain", "lambda_tuned"])  # 08_foley_* finds those of 08_foley_lambda_* too
     for command in commands:
         report = re.search(r"reports/(\S+)\.ipynb", command).group(1)
