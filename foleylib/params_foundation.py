@@ -153,6 +153,8 @@ class Foundation(Section):
 
     def section(self, part: str) -> Clap | Vae | Vocoder | Ldm:
         """The settings of a part: clap, vae, vocoder, ldm, or one of `sizes`, which has the rest from ldm."""
-        if part not in self.sizes:
+        if part in ("clap", "vae", "vocoder", "ldm"):
             return getattr(self, part)
+        if part not in self.sizes:
+            raise ValueError(f"the foundation has no part '{part}'; it has: clap, vae, vocoder, {', '.join(self.ldms)}")
         return Ldm.model_validate(self.ldm.model_dump() | self.sizes[part].model_dump(exclude={"checkpoint"}))

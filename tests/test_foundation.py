@@ -38,6 +38,8 @@ def test_a_size_has_the_rest_from_ldm(settings):
     size, small = settings.foundation.section(PART), settings.foundation.section("ldm")
     assert settings.foundation.ldms == ["ldm", PART] and small is settings.foundation.ldm
     assert size.channels == [24, 24, 48, 48] != small.channels
+    with pytest.raises(ValueError, match="no part 'xl'; it has: clap, vae, vocoder, ldm, ldm_large"):
+        settings.foundation.section("xl")
     assert size.model_copy(update={"channels": small.channels, "head_channels": small.head_channels}) == small
 
 
