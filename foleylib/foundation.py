@@ -253,11 +253,9 @@ def take(part: str, settings: params.Params, out: Path) -> None:
     needed = source / ("unet" if part in settings.foundation.ldms else part)
     if not needed.is_dir():
         raise ValueError(f"{name}: {needed} is missing; convert an AudioLDM .ckpt with convert_audioldm")
-    for own in ("clap", "vae") if part in sizes else ():
+    for own in ("clap", "vae", "vocoder") if part in sizes else ():
         if _weights(source / own) != _weights(paths.FOUNDATION / own):
-            raise ValueError(
-                f"{name}: the {own} in {source} is not the foundation's, but its U-Net was trained with it"
-            )
+            raise ValueError(f"{name}: the {own} in {source} is missing or not the foundation's, which all sizes share")
     if part in settings.foundation.ldms:
         shutil.copytree(source, out, ignore=shutil.ignore_patterns("clap"))
     else:

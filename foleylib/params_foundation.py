@@ -140,10 +140,14 @@ class Foundation(Section):
 
     @model_validator(mode="after")
     def _sizes_are_new_parts(self):
-        for name in self.sizes:
-            if name in type(self).model_fields:
-                raise ValueError(f"sizes.{name}: a part of the foundation has that name; call it ldm_{name}")
-            self.section(name)
+        for name, size in self.sizes.items():
+            if name in (*type(self).model_fields, "latent_clap") or not name.isidentifier():
+                raise ValueError(f"sizes.{name}: that is no name for a new part of the foundation; call it ldm_{name}")
+            if any(c % size.head_channels or c % self.ldm.groups for c in size.channels):
+                raise ValueError(
+                    f"sizes.{name}: channels {size.channels} are not all multiples of head_channels "
+                    f"{size.head_channels} and of ldm.groups {self.ldm.groups}"
+                )
         return self
 
     @property

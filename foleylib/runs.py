@@ -213,10 +213,10 @@ def evaluate(names: list[str], settings: params.Params) -> None:
         weights = {seed: _weights(_known(run, settings).source, models_of(run, settings)[seed]) for seed in clips[run]}
         card = evaluation.card(run, clips[run], _how(run, settings), models=weights, rate=settings.audio.rate,
                                device=str(ears.device), settings=settings.evaluate, **models)  # fmt: skip
-        evaluation.save(paths.RESULTS / "evaluate" / f"{run}.json", card, rows)
         shutil.rmtree(paths.HEARD / run, ignore_errors=True)
         for seed in clips[run]:
             made[run, seed].save(paths.HEARD / run / f"{seed}.npz")
+        evaluation.save(paths.RESULTS / "evaluate" / f"{run}.json", card, rows)
 
 
 def _how(run: str, settings: params.Params) -> dict:

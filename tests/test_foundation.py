@@ -82,7 +82,7 @@ def test_a_size_is_taken_from_a_checkpoint_of_the_same_parts(trained, tmp_path):
     file = next((source / "vae").glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(
-        ValueError, match="foundation.sizes.ldm_large.checkpoint: the vae in .* is not the foundation's"
+        ValueError, match="foundation.sizes.ldm_large.checkpoint: the vae in .* or not the foundation's"
     ):
         foundation.make(PART, published)
     shutil.rmtree(source / "unet")
@@ -108,8 +108,10 @@ def test_a_variant_starts_from_a_size(trained, tmp_path):
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        ({"foundation": {"sizes": {PART: {"channels": [48, 72], "head_channels": 25}}}}, "channels 48 is no multiple"),
-        ({"foundation": {"sizes": {"vae": {"channels": [48], "head_channels": 24}}}}, "call it ldm_vae"),
+        ({"foundation": {"sizes": {PART: {"channels": [48, 72], "head_channels": 25}}}}, r"sizes.ldm_large: channels \[48, 72\] are not all"),
+        ({"foundation": {"sizes": {"vae": {"channels": [48], "head_channels": 24}}}}, "sizes.vae: .* call it ldm_vae"),
+        ({"foundation": {"sizes": {"latent_clap": {"channels": [48], "head_channels": 24}}}}, "sizes.latent_clap: "),
+        ({"foley": {"variants": {"large": {"tuning": True}}}}, "foley.variants.large.init is missing; it is one of: ldm, "),
         ({"foley": {"variants": {"large": {"init": "xl"}}}}, "foley.variants.large.init is 'xl', which is none of: ldm, ldm_large"),
         ({"foundation": {"source": "checkpoint", "checkpoint": "x"}}, "needs 'sizes.ldm_large.checkpoint'"),
     ],

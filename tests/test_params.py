@@ -166,17 +166,21 @@ def test_profiles_apply_cleanly(project, name):
     file, before = project / "params.yaml", (project / "params.yaml").read_text()
     params.apply_profile(name, params=file)
     assert isinstance(params.load(file), Params)
-    expected = plain()
+    expected, removed = plain(), set()
     for where, value in leaves(yaml.safe_load((project / "params" / f"{name}.yaml").read_text())):
         node = expected
         for key in where[:-1]:
             node = node.setdefault(key, {})
-        node[where[-1]] = value
-    gone = any({"replace", "remove"} & set(where) for where, _ in leaves(expected))
-    assert gone or yaml.safe_load(file.read_text()) == expected
-    comments = [line.split("#", 1)[1].strip() for line in before.splitlines() if "#" in line]
-    kept = file.read_text()
-    assert gone or [comment for comment in comments if comment not in kept] == []
+        if where[-1] == "replace":
+            removed |= set(node)
+            node.clear()
+        elif where[-1] == "remove":
+            removed |= {node.pop(key) and key for key in value}
+        else:
+            node[where[-1]] = value
+    assert yaml.safe_load(file.read_text()) == expected
+    kept, lines = file.read_text(), [line.split("#", 1) for line in before.splitlines() if "#" in line]
+    assert [c for at, c in lines if c.strip() not in kept and at.split(":")[0].strip() not in removed] == []
     once = file.read_text()
     params.apply_profile(name, params=file)
     assert file.read_text() == once

@@ -73,7 +73,9 @@ def test_nothing_reruns_without_a_reason(smoke):
 def test_editing_a_variant_reruns_that_variant_alone(smoke):
     file = smoke / "params.yaml"
     text = file.read_text()
-    file.write_text(re.sub(r"^    ldm: \{\}", "    ldm: {condition: audio}", text, flags=re.MULTILINE))
+    edited = re.sub(r"^    ldm: \{init: ldm\}", "    ldm: {init: ldm, condition: audio}", text, flags=re.MULTILINE)
+    assert edited != text
+    file.write_text(edited)
     try:
         assert stale(smoke) == {"foley@ldm"}
     finally:
