@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> Path:
     rows = measure(settings, arguments, device)
     print(pd.DataFrame(rows)[["case", "fad", "fad_min", "fad_max", "judge_accuracy"]].round(3).to_string(index=False))
     chosen = {"sampling": settings.sampling.model_dump()}
-    return timing.report("solvers", rows, settings=timing.plain(arguments) | chosen, machine=machine, out=arguments.out)
+    name = "solvers" if arguments.variant == "ldm" else f"solvers_{arguments.variant}"
+    return timing.report(name, rows, settings=timing.plain(arguments) | chosen, machine=machine, out=arguments.out)
 
 
 if __name__ == "__main__":
