@@ -148,7 +148,7 @@ def sweep(tuned: bool, settings: params.Params):
     parts, validation, rows = pipeline.load_parts(), runs.Validation(settings), []
     jobs = [(value, seed) for value in chosen.lambdas for seed in chosen.seeds]
     for value, seed in progress(jobs, desc="lambda"):
-        variant = params.FoleyVariant(tuning=tuned, lambda_lclap=value)
+        variant = params.FoleyVariant(init="ldm", tuning=tuned, lambda_lclap=value)
         key = fingerprint(variant, common, seed, settings)
         model = tune(variant, seed, settings, parts, scratch=paths.SCRATCH / "sweep" / key, common=common)
         scores = validation.scores(model.unet, model.prompts, seed=seed, clips_per_class=chosen.clips_per_class)
@@ -165,7 +165,7 @@ def protocol(settings: params.Params) -> dict[str, str]:
     common, chosen = settings.foley.common, settings.foley.sweep
     lclap, optimiser = common.lclap.model_copy(update={"s_n": "clean"}), common.train.model_copy(update={"steps": 1})
     same = common.model_copy(update={"lclap": lclap, "train": optimiser})
-    anything = params.FoleyVariant(lambda_lclap=1.0)
+    anything = params.FoleyVariant(init="ldm", lambda_lclap=1.0)
     how = settings.sampling
     eta = f", eta {how.eta:g}" if how.solver == "ddim" else ""
     words = f"{how.solver} {how.steps} steps{eta}, guidance {how.guidance:g}, {chosen.clips_per_class} clips a class"

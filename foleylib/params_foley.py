@@ -32,7 +32,7 @@ class LatentClapLoss(Section):
 class FoleyVariant(Section):
     """What makes one fine-tuned model: the smallest difference over `foley.common`."""
 
-    init: str = "ldm"  # the foundation's LDM, or one of foundation.sizes
+    init: str  # the foundation's "ldm", or one of foundation.sizes; dvc.yaml reads it of every variant
     pretrained: bool = True  # else from scratch, in that size
     condition: Literal["text", "audio"] = "text"
     prompts: Literal["corpus", "label"] = "corpus"  # label: the class name as the data set spells it

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from foleylib.params_base import Count, Positive, Rate, Section, Share, Train
 
@@ -109,6 +109,10 @@ class Ldm(Section):
                 )
         return self
 
+    def resized(self, size: "LdmSize") -> "Ldm":
+        """These settings in another size."""
+        return Ldm.model_validate(self.model_dump() | size.model_dump(exclude={"checkpoint"}))
+
 
 class LdmSize(Section):
     """Another size of the LDM: what it has otherwise than `foundation.ldm`."""
@@ -143,11 +147,10 @@ class Foundation(Section):
         for name, size in self.sizes.items():
             if name in (*type(self).model_fields, "latent_clap") or not name.isidentifier():
                 raise ValueError(f"sizes.{name}: that is no name for a new part of the foundation; call it ldm_{name}")
-            if any(c % size.head_channels or c % self.ldm.groups for c in size.channels):
-                raise ValueError(
-                    f"sizes.{name}: channels {size.channels} are not all multiples of head_channels "
-                    f"{size.head_channels} and of ldm.groups {self.ldm.groups}"
-                )
+            try:
+                self.ldm.resized(size)
+            except ValidationError as error:
+                raise ValueError(f"sizes.{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
         return self
 
     @property
@@ -161,4 +164,4 @@ class Foundation(Section):
             return getattr(self, part)
         if part not in self.sizes:
             raise ValueError(f"the foundation has no part '{part}'; it has: clap, vae, vocoder, {', '.join(self.ldms)}")
-        return Ldm.model_validate(self.ldm.model_dump() | self.sizes[part].model_dump(exclude={"checkpoint"}))
+        return self.ldm.resized(self.sizes[part])

@@ -116,8 +116,6 @@ class Params(Section):
                 raise ValueError(f"{where}.corpus is '{name}', which is none of corpora: {', '.join(self.corpora)}")
         starts = self.foundation.ldms
         for name, variant in self.foley.variants.items():
-            if "init" not in variant.model_fields_set:  # dvc.yaml reads it of every variant
-                raise ValueError(f"foley.variants.{name}.init is missing; it is one of: {', '.join(starts)}")
             if variant.init not in starts:
                 raise ValueError(
                     f"foley.variants.{name}.init is '{variant.init}', which is none of: {', '.join(starts)}"

@@ -203,13 +203,14 @@ def evaluate(names: list[str], settings: params.Params) -> None:
         clips[run][seed], waves = load(run, seed)
         made[run, seed] = ears.hear(clips[run][seed], waves)
     score = delayed(evaluation.score)
-    scores = Parallel(n_jobs=-1)(
+    found = Parallel(n_jobs=-1, return_as="generator")(
         score(heard, m, judge_labels=ears.judge.model.labels, settings=settings.evaluate) for m in made.values()
     )
+    scores = dict(zip(made, progress(found, total=len(made), desc="score")))
     models = {"reference": corpora.digest(real), "judge": ears.judge.sha256,
               "clap": weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors")}  # fmt: skip
     for run in names:
-        rows = [{**row, "seed": seed} for (of, seed), found in zip(made, scores) if of == run for row in found]
+        rows = [{**row, "seed": seed} for seed in clips[run] for row in scores[run, seed]]
         weights = {seed: _weights(_known(run, settings).source, models_of(run, settings)[seed]) for seed in clips[run]}
         card = evaluation.card(run, clips[run], _how(run, settings), models=weights, rate=settings.audio.rate,
                                device=str(ears.device), settings=settings.evaluate, **models)  # fmt: skip

@@ -27,7 +27,7 @@ def compare(settings: params.Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     common = common.model_copy(update={"train": common.train.model_copy(update={"steps": chosen.steps})})
     rows = {**chosen.texts, TUNED: list(chosen.texts.values())[-1]}
     for row, text in progress(rows.items(), desc="texts"):
-        variant = params.FoleyVariant(tuning=row == TUNED)
+        variant = params.FoleyVariant(init="ldm", tuning=row == TUNED)
         prompts = foley.class_prompts(variant, common.corpus) | {chosen.label: text}
         key = params.fingerprint(foley.fingerprint(variant, common, settings.seed, settings), prompts)
         models[row] = foley.tune(variant, settings.seed, settings, parts, scratch=paths.SCRATCH / "targets" / key,

@@ -56,18 +56,23 @@ def test_same_variant_again_is_the_same(project, tiny):
 def test_latent_clap_loss_changes_the_model(project, tiny, tmp_path):
     parts, common = pipeline.load_parts(), tiny.foley.common
     plain, strong = (
-        foley.tune(params.FoleyVariant(lambda_lclap=value), 0, tiny, parts, scratch=tmp_path / str(value))
+        foley.tune(params.FoleyVariant(init="ldm", lambda_lclap=value), 0, tiny, parts, scratch=tmp_path / str(value))
         for value in (0.0, 100.0)
     )
     assert "lclap" not in plain.history and (strong.history.lclap > 0).all()
     assert not torch.equal(plain.unet.conv_in.weight, strong.unet.conv_in.weight)
-    keys = {foley.fingerprint(params.FoleyVariant(lambda_lclap=v), common, 0, tiny) for v in (0.0, 1.0, 2.0)}
+    keys = {
+        foley.fingerprint(params.FoleyVariant(init="ldm", lambda_lclap=v), common, 0, tiny) for v in (0.0, 1.0, 2.0)
+    }
     assert len(keys) == 3
 
 
 def test_label_prompts(project, tiny):
-    assert foley.class_prompts(params.FoleyVariant(prompts="label"), "foley") == {"DogBark": "DogBark", "Rain": "Rain"}
-    assert foley.class_prompts(params.FoleyVariant(), "foley")["Rain"] != "Rain"
+    assert foley.class_prompts(params.FoleyVariant(init="ldm", prompts="label"), "foley") == {
+        "DogBark": "DogBark",
+        "Rain": "Rain",
+    }
+    assert foley.class_prompts(params.FoleyVariant(init="ldm"), "foley")["Rain"] != "Rain"
 
 
 def test_unknown_variant_is_named(tiny):
