@@ -24,8 +24,14 @@ class Graph:
             self.problem = str(error)
             return
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(["dvc", "repro"], cwd=workspace, env=environment(workspace), stdout=log,
-                                            stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+            self.process = subprocess.Popen(
+                ["dvc", "repro"],
+                cwd=workspace,
+                env=environment(workspace),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def wait(self) -> Path:
         """The workspace, once the whole graph has run."""
@@ -46,8 +52,8 @@ class Graph:
 
 
 def needs_graph(item) -> bool:
-    """Whether a test works in the smoke workspace: those that ask for it, and all notebooks."""
-    return type(item).__name__ == "IPyNbCell" or "smoke" in getattr(item, "fixturenames", ())
+    """Whether a test works in the smoke workspace."""
+    return "smoke" in getattr(item, "fixturenames", ())
 
 
 def pytest_collection_modifyitems(items):
@@ -69,9 +75,3 @@ def pytest_sessionfinish(session):
 def smoke(request) -> Path:
     """A workspace in which the whole smoke graph has run."""
     return request.config.stash[GRAPH].wait()
-
-
-def pytest_runtest_setup(item):
-    """Notebooks run on the smoke workspace's settings, models and results, never on the real ones."""
-    if type(item).__name__ == "IPyNbCell":
-        os.environ["FOLEYLIB_ROOT"] = str(item.config.stash[GRAPH].wait())

@@ -8,16 +8,21 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile
 import torch
+from torch.utils.benchmark import set_torch_threads
 
 from benchmarks import timing
-from foleylib import corpora, mel, synth
-from foleylib.params_schema import Corpus
+from foleylib.audio import mel
+from foleylib.corpora.prepare import prepare
+from foleylib.corpora.synth import render as synth
+from foleylib.params.corpora import Corpus
 
 SOURCE_RATE, SOURCE_SECONDS = 44100, 5.0
 RATE = 16000
 SPLITS = {"train": 1.0, "val": 0.0, "test": 0.0}
+LOOP, LIBROSA = "librosa loop", "librosa.feature.melspectrogram"
 
 
 def make_folder(root: Path, clips: int) -> None:
@@ -25,26 +30,22 @@ def make_folder(root: Path, clips: int) -> None:
 
     Two sounds of a class are rendered; the others are these turned round in time, so that no two files are equal.
     """
-    voices = 2 * len(synth.FOLEY)
+    rendered = 2 * len(synth.FOLEY)
     for i in range(clips):
         label = synth.FOLEY[i % len(synth.FOLEY)]
-        if i < voices:
+        (root / label).mkdir(parents=True, exist_ok=True)
+        if i < rendered:
             wave, _ = synth.render(label, seed=0, index=i, rate=SOURCE_RATE, seconds=SOURCE_SECONDS)
-            soundfile.write(_new(root, label, i), wave, SOURCE_RATE, subtype="PCM_16")
         else:
-            wave, _ = soundfile.read(root / label / f"{i % voices:05}.wav", dtype="float32")
-            soundfile.write(_new(root, label, i), np.roll(wave, 997 * i), SOURCE_RATE, subtype="PCM_16")
+            wave, _ = soundfile.read(root / label / f"{i % rendered:05}.wav", dtype="float32")
+            wave = np.roll(wave, 997 * i)
+        soundfile.write(root / label / f"{i:05}.wav", wave, SOURCE_RATE, subtype="PCM_16")
 
 
-def _new(root: Path, label: str, i: int) -> Path:
-    (root / label).mkdir(parents=True, exist_ok=True)
-    return root / label / f"{i:05}.wav"
-
-
-def settings_of(root: Path, seconds: float, jobs: int) -> Corpus:
-    return Corpus(
-        kind="folder", root=str(root), split_fractions=SPLITS, rate=RATE, seconds=seconds, fit="pad", jobs=jobs
-    )
+def corpus(root: Path, seconds: float, jobs: int) -> Corpus:
+    """Its settings, at 16 kHz."""
+    lengths = {"rate": RATE, "seconds": seconds, "padding": "dataset", "fit": "pad"}
+    return Corpus(kind="folder", root=str(root), split_fractions=SPLITS, jobs=jobs, **lengths)
 
 
 def librosa_loop(root: Path, out: Path, seconds: float) -> None:
@@ -59,51 +60,47 @@ def librosa_loop(root: Path, out: Path, seconds: float) -> None:
         soundfile.write(target, wave, RATE, subtype="PCM_16")
 
 
-def time_preparation(arguments: argparse.Namespace, scratch: Path) -> list[dict]:
+def time_preparation(arguments: argparse.Namespace, scratch: Path) -> pd.DataFrame:
     """Rows of `prepare` for each number of jobs, beside the loop; every round writes into a new folder."""
     root, seconds = scratch / "source", arguments.seconds
     make_folder(root, arguments.clips)
 
-    def plain(clock: timing.Clock) -> None:
-        with tempfile.TemporaryDirectory(dir=scratch) as out, clock.part("clips"):
-            librosa_loop(root, Path(out), seconds)
-
-    def prepare(jobs: int):
+    def timed(write):
         def run(clock: timing.Clock) -> None:
             with tempfile.TemporaryDirectory(dir=scratch) as out, clock.part("clips"):
-                corpora.prepare("benchmark", settings_of(root, seconds, jobs), Path(out) / "corpus")
+                write(Path(out))
 
         return run
 
-    cases = {"librosa loop": plain} | {f"prepare, jobs={jobs}": prepare(jobs) for jobs in arguments.jobs}
+    cases = {LOOP: timed(lambda out: librosa_loop(root, out, seconds))}
+    for jobs in arguments.jobs:
+        settings = corpus(root, seconds, jobs)
+        cases[f"prepare, jobs={jobs}"] = timed(lambda out, s=settings: prepare("benchmark", s, out / "corpus"))
     rounds = timing.interleaved(cases, arguments.repeats)
-    return _totals(timing.rows(rounds, baseline="librosa loop", items=arguments.clips, unit="clip"))
+    return timing.rows(rounds, baseline=LOOP, items=arguments.clips, unit="clip")
 
 
 def librosa_log_mels(waves: np.ndarray, config: mel.MelConfig) -> np.ndarray:
     """The same log-mels clip by clip with librosa [shape=(B, 1, frames, n_mels)]."""
     import librosa
 
+    options = {"sr": config.rate, "n_fft": config.n_fft, "hop_length": config.hop, "center": False, "power": 1.0}
+    options |= {"n_mels": config.n_mels, "fmin": config.fmin, "fmax": config.fmax}
     padded = np.pad(waves, ((0, 0), (config.pad, config.pad)), mode="reflect")
-    mels = [
-        librosa.feature.melspectrogram(y=wave, sr=config.rate, n_fft=config.n_fft, hop_length=config.hop, power=1.0,
-                                       center=False, n_mels=config.n_mels, fmin=config.fmin, fmax=config.fmax)
-        for wave in padded
-    ]  # fmt: skip
-    return np.log(np.maximum(mel.FLOOR, np.stack(mels))).transpose(0, 2, 1)[:, None]
+    mels = np.stack([librosa.feature.melspectrogram(y=wave, **options) for wave in padded])
+    return np.log(np.maximum(mel.FLOOR, mels)).transpose(0, 2, 1)[:, None]
 
 
-def time_log_mel(arguments: argparse.Namespace) -> list[dict]:
+def time_log_mel(arguments: argparse.Namespace) -> pd.DataFrame:
     """Rows of the 16 kHz front end on a batch of clips, by number of threads, beside librosa (one thread)."""
     config, samples = mel.FRONT_ENDS[RATE], round(arguments.seconds * RATE)
     front = mel.LogMel(config)
-    voices = [synth.render(label, seed=1, index=0, rate=RATE, seconds=arguments.seconds)[0] for label in synth.FOLEY]
-    waves = np.stack([voices[i % len(voices)][:samples] for i in range(arguments.batch_size)])
+    rendered = [synth.render(label, seed=1, index=0, rate=RATE, seconds=arguments.seconds)[0] for label in synth.FOLEY]
+    waves = np.stack([rendered[i % len(rendered)][:samples] for i in range(arguments.batch_size)])
 
     def ours(threads: int):
         def run(clock: timing.Clock) -> None:
-            torch.set_num_threads(threads)
-            with torch.no_grad(), clock.part("log-mel"):
+            with set_torch_threads(threads), torch.no_grad(), clock.part("log-mel"):
                 front(torch.from_numpy(waves))
 
         return run
@@ -112,18 +109,9 @@ def time_log_mel(arguments: argparse.Namespace) -> list[dict]:
         with clock.part("log-mel"):
             librosa_log_mels(waves, config)
 
-    cases = {"librosa.feature.melspectrogram": theirs}
-    cases |= {f"mel.LogMel, {n} threads": ours(n) for n in sorted({1, arguments.threads})}
+    cases = {LIBROSA: theirs} | {f"mel.LogMel, {n} threads": ours(n) for n in sorted({1, arguments.threads})}
     rounds = timing.interleaved(cases, arguments.repeats)
-    return _totals(
-        timing.rows(rounds, baseline=next(iter(cases)), items=len(waves) * arguments.seconds, unit="audio s")
-    )
-
-
-def _totals(rows: list[dict]) -> list[dict]:
-    """Of cases with one part, the total alone, under the part's name."""
-    names = {row["case"]: row["part"] for row in rows if row["part"] != "total"}
-    return [row | {"part": names[row["case"]]} for row in rows if row["part"] == "total"]
+    return timing.rows(rounds, baseline=LIBROSA, items=len(waves) * arguments.seconds, unit="audio s")
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -137,16 +125,11 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, for log-mels")
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the warm-up is not counted")
     parser.add_argument("--out", type=Path, default=timing.OUT, help="folder of the results")
-    arguments, before = parser.parse_args(argv), torch.get_num_threads()
-    machine = timing.environment("cpu") | {"threads": arguments.threads}
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            rows = time_preparation(arguments, Path(scratch)) + time_log_mel(arguments)
-    finally:
-        torch.set_num_threads(before)
-    return timing.report(
-        "corpus_preparation", rows, settings=timing.plain(arguments), machine=machine, out=arguments.out
-    )
+    arguments = parser.parse_args(argv)
+    machine = timing.environment(torch.device("cpu")) | {"threads": arguments.threads}
+    with tempfile.TemporaryDirectory() as scratch:
+        table = pd.concat([time_preparation(arguments, Path(scratch)), time_log_mel(arguments)], ignore_index=True)
+    return timing.report("corpus_preparation", table, arguments=arguments, machine=machine)
 
 
 if __name__ == "__main__":

@@ -6,75 +6,60 @@ End to end, the predicted clean latent goes through VAE decoder, vocoder and CLA
 three; the Latent CLAP encoder replaces them (latent-clap-loss, Section III.D). Both compare with the same E_audio.
 """
 
+import argparse
 import ctypes
 import gc
-import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from benchmarks import models, timing, training_step
-from foleylib import diffusion, latent_clap, ldm, params, pipeline, train
+from benchmarks import models, timing
+from benchmarks.training_step import Step, cached, loss_of
+from foleylib.diffusion.latent_clap_loss import LatentClapLoss, output_at, weight
+from foleylib.diffusion.process import Prediction, add_noise
+from foleylib.networks.latent_clap import LatentClap, LatentClapConfig
+from foleylib.networks.latent_clap import build as build_encoder
+from foleylib.params.settings import Params
+from foleylib.runtime import parameters
+from foleylib.stages.ldm import alphas_bar
 
 PLAIN, LATENT, END_TO_END = "plain", "latent CLAP loss", "end-to-end CLAP loss"
 ALONE = ", alone"  # the term and its gradient in the noise estimate, without the U-Net
-SCALE = 1.0  # latent scale; the models are not trained
 
 
-def end_to_end(parts: models.Parts, alphas_bar: torch.Tensor, s_n: str):
-    """Eq. 3 with CLAP's own audio branch in place of the Latent CLAP encoder, as `ldm.loss` takes it."""
+def end_to_end(parts: models.Parts, abar: torch.Tensor, s_n: str):
+    """Eq. 3 with CLAP's own audio branch in place of the Latent CLAP encoder, called as `LatentClapLoss` is."""
 
-    def term(prediction, E_audio: torch.Tensor) -> torch.Tensor:
-        z = latent_clap.output_at(prediction, alphas_bar, s_n)
-        mels = parts.vae.decode(z / SCALE).sample[:, 0]  # (B, frames, n_mels)
+    def term(prediction: Prediction, E_audio: torch.Tensor) -> torch.Tensor:
+        z = output_at(prediction, abar, s_n)
+        mels = parts.vae.decode(z / models.SCALE).sample[:, 0]  # (B, frames, n_mels)
         waves = parts.vocoder(mels).reshape(len(mels), 1, -1)
-        rates = parts.clap.rate / parts.log_mel.config.rate
-        # linear, for a cheap resampling that has a gradient
-        heard = waves if rates == 1 else F.interpolate(waves, scale_factor=rates, mode="linear")
-        error = (E_audio - parts.clap.audio(heard[:, 0])).square().mean(dim=1)
-        return (latent_clap.weight(prediction.n) * error).mean()
+        factor = parts.clap.rate / parts.log_mel.config.rate
+        if factor != 1:  # linear, for a cheap resampling that has a gradient
+            waves = F.interpolate(waves, scale_factor=factor, mode="linear")
+        error = (E_audio - parts.clap.audio(waves[:, 0])).square().mean(dim=1)
+        return (weight(prediction.n) * error).mean()
 
     return term
 
 
-def small_encoder(parts: models.Parts, widths) -> latent_clap.LatentClap:
+def small_encoder(parts: models.Parts, widths) -> LatentClap:
     """A frozen Latent CLAP encoder of random weights that fits the parts."""
     channels, _, bands = parts.latent_shape
-    config = latent_clap.LatentClapConfig(channels, bands, tuple(widths), parts.dim, scale=SCALE)
-    return latent_clap.build(config, seed=0).to(parts.device).eval().requires_grad_(False)
+    config = LatentClapConfig(channels, bands, tuple(widths), parts.dim, scale=models.SCALE)
+    return build_encoder(config, seed=0).to(parts.device).eval().requires_grad_(False)
 
 
-class Step(training_step.Step):
-    """A step of `training_step` whose loss is L_DDPM + lambda L_LCLAP (Eq. 4), L_LCLAP one of `terms` or none."""
+def peak_memory(step: Callable[[], None], device: torch.device) -> int | None:
+    """Bytes that `step()` takes at most, over what is held before; None if unknown.
 
-    def __init__(self, parts: models.Parts, settings: params.Params, precision: str, terms: dict):
-        super().__init__(parts, settings, precision)
-        common, abar = settings.foley.common, pipeline.alphas_bar(settings)
-        options = {"condition_dropout": common.condition_dropout, "snr_gamma": common.snr_gamma}
-        nothing = models.unit_rows(1, parts.dim)[0]
-        self.losses = {name: ldm.loss(abar, nothing, SCALE, lclap=term, **options) for name, term in terms.items()}
-
-    def __call__(self, batch: dict, clock: timing.Clock, case: str = PLAIN) -> None:
-        self.count += 1
-        self.optimizer.zero_grad(set_to_none=True)
-        with clock.part("forward"), self.autocast():
-            terms = self.losses[case](self.unet, batch, train.step_generator(self.device, self.count))
-        with clock.part("backward"):
-            sum(terms.values()).backward()
-        with clock.part("optimiser"):
-            self.update()
-
-    def update(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self.weights, self.clip_norm)
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.step(self.weights)
-
-
-def peak_memory(step, device: torch.device) -> int | None:
-    """Bytes that `step()` takes at most, over what is held before: on CUDA of the allocator, else resident; None if unknown."""
+    On CUDA it is memory of the allocator, else resident memory.
+    """
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -96,88 +81,85 @@ def _resident(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
-def compare(rows: list[dict], rounds: timing.Rounds, memory: dict[str, int | None]) -> list[dict]:
-    """The rows, totals with peak memory, times the plain step, and extra seconds beside those of the Latent CLAP loss."""
-    extra = {case: [own["total"] - plain["total"] for own, plain in zip(rounds[case][1:], rounds[PLAIN][1:])]
-             for case in rounds}  # fmt: skip
-    own = statistics.median(extra[LATENT])
-    for row in rows:
-        if row["part"] == "total":
-            added = statistics.median(extra[row["case"]])
-            row |= {"memory": memory[row["case"]], "times_plain": 1 / row["ratio"], "extra_seconds": added,
-                    "extra_ratio": added / own if own > 0 else None}  # fmt: skip
-    return rows
+def compared(seconds: pd.DataFrame, memory: dict[str, int | None]) -> pd.DataFrame:
+    """Rows, of which totals have the peak memory, times the plain step, and extra seconds beside those of LATENT."""
+    table = timing.rows(seconds, baseline=PLAIN, items=1, unit="step")
+    totals = seconds.iloc[:, 1:].xs("total", level="part")
+    extra, is_total = (totals - totals.loc[PLAIN]).median(axis=1), table.part == "total"
+    table["memory"] = table.case.map(memory).where(is_total)
+    table["times_plain"] = 1 / table.ratio
+    table["extra_seconds"] = table.case.map(extra).where(is_total)
+    table["extra_ratio"] = table.extra_seconds / extra[LATENT] if extra[LATENT] > 0 else np.nan
+    return table
 
 
-def alone(term, batch: dict, abar: torch.Tensor):
-    """A case that computes a term of a given prediction and its gradient in the estimate."""
+def one_batch(parts: models.Parts, batch_size: int) -> dict[str, torch.Tensor]:
+    """A batch as `DiffusionLoss` takes it, on the device."""
+    with tempfile.TemporaryDirectory() as folder:
+        batch = cached(parts, Path(folder), batch_size)[np.arange(batch_size)]
+    return {name: value.to(parts.device) for name, value in batch.items()}
+
+
+def step_case(step: Step, loss, batch: dict):
+    """A whole step."""
+
+    def run(clock: timing.Clock) -> None:
+        with clock.part("forward"):
+            total = step.forward(loss, batch)
+        with clock.part("backward"):
+            total.backward()
+        with clock.part("optimiser"):
+            step.update()
+
+    return run
+
+
+def term_case(term, batch: dict, abar: torch.Tensor):
+    """A term of a given prediction, and its gradient in the estimate."""
     z_0, E_audio = batch["moments"].chunk(2, dim=1)[0], batch["audio"]
     eps, n = torch.randn_like(z_0), torch.arange(len(z_0), device=z_0.device) * len(abar) // len(z_0)
 
-    def case(clock: timing.Clock) -> None:
+    def run(clock: timing.Clock) -> None:
         estimate = eps.clone().requires_grad_()
-        prediction = diffusion.Prediction(diffusion.add_noise(z_0, eps, n, abar), n, eps, estimate)
+        prediction = Prediction(add_noise(z_0, eps, n, abar), n, eps, estimate)
         with clock.part("forward"):
             value = term(prediction, E_audio)
         with clock.part("backward"):
             torch.autograd.grad(value, estimate)
 
-    return case
+    return run
 
 
-def measure(parts: models.Parts, settings: params.Params, arguments, widths, batch_size: int) -> list[dict]:
-    """Rows of the three cases and of both terms alone, in interleaved rounds; the cases then run twice for their memory."""
-    abar = pipeline.alphas_bar(settings)
+def measure(parts: models.Parts, cfg: Params, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dict]:
+    """Rows of the three cases and of both terms alone; after their rounds the cases run twice for their memory."""
+    section, abar = cfg.finetune, alphas_bar(cfg)
+    batch_size = arguments.batch_size or (2 if arguments.published else section.train.batch_size)
+    encoder = small_encoder(parts, LatentClapConfig.widths if arguments.published else cfg.latent_clap.widths)
     for part in (parts.vae, parts.vocoder, parts.clap):
         part.requires_grad_(False)
-    latent = latent_clap.loss(small_encoder(parts, widths), abar, SCALE, settings.foley.common.lclap)
-    terms = {LATENT: latent, END_TO_END: end_to_end(parts, abar, settings.foley.common.lclap.s_n)}
-    step = Step(parts, settings, arguments.precision, {PLAIN: None} | terms)
-    batch = one_batch(parts, batch_size)
-    cases = {case: lambda clock, case=case: step(batch, clock, case) for case in step.losses}
-    rounds = timing.interleaved(cases, arguments.repeats, parts.device)
-    memory = {case: _most(lambda case=case: cases[case](timing.Clock()), parts.device) for case in cases}
-    rows = compare(timing.rows(rounds, baseline=PLAIN, items=1, unit="step"), rounds, memory)
-    cases = {case + ALONE: alone(term, batch, abar) for case, term in terms.items()}
-    rounds = timing.interleaved(cases, arguments.repeats, parts.device)
-    return rows + timing.rows(rounds, baseline=END_TO_END + ALONE, items=1, unit="term")
+    terms = {LATENT: LatentClapLoss(encoder, abar, **section.lclap.model_dump())}
+    terms[END_TO_END] = end_to_end(parts, abar, section.lclap.s_n)
 
+    step, batch = Step(parts, section.train, arguments.precision), one_batch(parts, batch_size)
+    losses = {case: loss_of(parts, cfg, section, term) for case, term in ({PLAIN: None} | terms).items()}
+    cases = {case: step_case(step, loss, batch) for case, loss in losses.items()}
+    seconds = timing.interleaved(cases, arguments.repeats)
+    peaks = {c: [peak_memory(lambda c=c: cases[c](timing.Clock()), parts.device) for _ in range(2)] for c in cases}
+    table = compared(seconds, {case: None if None in peak else max(peak) for case, peak in peaks.items()})
 
-def one_batch(parts: models.Parts, batch_size: int) -> dict:
-    """A batch as `ldm.loss` takes it, on the device."""
-    with tempfile.TemporaryDirectory() as folder:
-        data = training_step.cached(parts, Path(folder), batch_size)
-        batch = data[train.batch_indices(0, 0, batch_size, batch_size)]
-    return {k: v.to(parts.device) for k, v in (batch | {"audio": batch["condition"]}).items()}
-
-
-def _most(step, device: torch.device) -> int | None:
-    found = [peak_memory(step, device) for _ in range(2)]
-    return None if None in found else max(found)
+    cases = {case + ALONE: term_case(term, batch, abar) for case, term in terms.items()}
+    seconds = timing.interleaved(cases, arguments.repeats)
+    alone = timing.rows(seconds, baseline=END_TO_END + ALONE, items=1, unit="term")
+    more = {"batch_size": batch_size, "parameters": {"latent_clap": parameters(encoder)}}
+    return pd.concat([table, alone], ignore_index=True), more
 
 
 def main(argv: list[str] | None = None) -> Path:
     parser = models.parser(__doc__)
-    parser.add_argument("--batch-size", type=int, help="foley.common.train.batch_size, or 2 with --published")
+    parser.add_argument("--batch-size", type=int, help="finetune.train.batch_size, or 2 with --published")
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
     parser.set_defaults(repeats=5)
-    arguments, before = parser.parse_args(argv), torch.get_num_threads()
-    settings = params.load(arguments.params)
-    batch_size = arguments.batch_size or (2 if arguments.published else settings.foley.common.train.batch_size)
-    widths = latent_clap.LatentClapConfig.widths if arguments.published else settings.latent_clap.widths
-    torch.set_num_threads(arguments.threads)
-    try:
-        parts = models.build(settings, arguments, ear=True)
-        machine = timing.environment(parts.device)
-        rows = measure(parts, settings, arguments, widths, batch_size)
-        encoder = small_encoder(parts, widths)
-    finally:
-        torch.set_num_threads(before)
-    sizes = {k: ldm.parameters(getattr(parts, k)) for k in ("unet", "vae", "vocoder", "clap")}
-    sizes = {"batch_size": batch_size, "samples": parts.samples, "latent_shape": list(parts.latent_shape),
-             "parameters": sizes | {"latent_clap": ldm.parameters(encoder)}}  # fmt: skip
-    name = "latent_clap_loss" + (f"_{arguments.published}" if arguments.published else "")
-    return timing.report(name, rows, settings=timing.plain(arguments) | sizes, machine=machine, out=arguments.out)
+    return models.run("latent_clap_loss", parser.parse_args(argv), measure, with_clap=True)
 
 
 if __name__ == "__main__":

@@ -1,36 +1,47 @@
-"""Models with random weights, of the sizes in params.yaml or of a published AudioLDM, from the library's own builders."""
+"""Models with random weights, in the sizes of params.yaml or of a published AudioLDM, and the report on them."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
+from torch.utils.benchmark import set_torch_threads
 
 from benchmarks import timing
-from foleylib import clap, ldm, mel, params, paths, pipeline, published, published_audioldm, sampling, train, vae
-from foleylib import vocoder as vocoders
+from foleylib import paths
+from foleylib.audio.mel import FRONT_ENDS, LogMel, front_end
+from foleylib.diffusion.condition import Condition
+from foleylib.networks import clap as claps
+from foleylib.networks import unet as unets
+from foleylib.networks import vae as vaes
+from foleylib.networks import vocoder as vocoders
+from foleylib.networks.pipeline import Pipeline, latent_shape
+from foleylib.networks.published import audioldm
+from foleylib.networks.published import weights as published
+from foleylib.params import settings
+from foleylib.params.settings import Params
+from foleylib.runtime import parameters, pick_device
+from foleylib.stages.ldm import new_unet
 
 PUBLISHED_SECONDS = 10.24
+SCALE = 1.0  # latent scale in training; the models are not trained
 
 
 @dataclass
-class Parts:
-    """The models of one size on one device, and the clip they are made for: `samples` at the front end's rate."""
+class Parts(Pipeline):
+    """A pipeline on its device with CLAP (None where it is not needed) and the front end of its clips."""
 
-    unet: torch.nn.Module
-    vae: torch.nn.Module
-    vocoder: torch.nn.Module
-    clap: clap.Clap | None
-    log_mel: mel.LogMel
-    samples: int
+    clap: claps.Clap | None
+    log_mel: LogMel
+    samples: int  # of a clip, at the front end's rate
     device: torch.device
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, frames, bands)."""
-        ratio = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        frames, bands = self.samples // self.log_mel.config.hop, self.log_mel.config.n_mels
-        return self.vae.config.latent_channels, frames // ratio, bands // ratio
+        return latent_shape(self.vae, self.log_mel, self.samples)
 
     @property
     def dim(self) -> int:
@@ -42,8 +53,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     """The arguments that the benchmarks of models share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="settings file with the sizes")
-    parser.add_argument("--published", choices=sorted(published_audioldm.PUBLISHED), help="published sizes instead")
-    parser.add_argument("--seconds", type=float, help="length of a clip; audio.seconds, or 10.24 with --published")
+    parser.add_argument("--published", choices=sorted(audioldm.PUBLISHED), help="published sizes instead")
+    parser.add_argument("--seconds", type=float, help="length of a clip; the corpus', or 10.24 with --published")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="auto, or cuda with --published")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, on the CPU")
     parser.add_argument("--repeats", type=int, default=7, help="rounds; the warm-up is not counted")
@@ -51,47 +62,82 @@ def parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def build(settings: params.Params, arguments: argparse.Namespace, *, ear: bool) -> Parts:
-    """The parts that the arguments of `parser` name; CLAP only with `ear`."""
-    device = train.pick_device(arguments.device or ("cuda" if arguments.published else "auto"))
-    made = _published(arguments.published, ear) if arguments.published else _own(settings, ear)
-    seconds = arguments.seconds or (PUBLISHED_SECONDS if arguments.published else settings.audio.seconds)
-    front = mel.LogMel(mel.FRONT_ENDS[16000]) if arguments.published else mel.front_end(settings.audio)
-    parts = Parts(**made, log_mel=front, samples=round(seconds * front.config.rate), device=device)
-    for part in (parts.unet, parts.vae, parts.vocoder, parts.log_mel, *([parts.clap] if ear else [])):
+def run(
+    name: str,
+    arguments: argparse.Namespace,
+    measure: Callable[[Parts, Params, argparse.Namespace], tuple[pd.DataFrame, dict]],
+    *,
+    with_clap: bool,
+) -> Path:
+    """Build the models, `measure` them in `--threads` threads and write the report.
+
+    `measure(parts, cfg, arguments)` returns the rows and what else belongs to the settings in the JSON; "parameters" in
+    it are those of further networks.
+    """
+    cfg = settings.load(arguments.params)
+    with set_torch_threads(arguments.threads):
+        parts = build(cfg, arguments, with_clap=with_clap)
+        machine = timing.environment(parts.device)
+        rows, more = measure(parts, cfg, arguments)
+    networks = {"unet": parts.unet, "vae": parts.vae, "vocoder": parts.vocoder, "clap": parts.clap}
+    counts = {part: parameters(network) for part, network in networks.items() if network is not None}
+    counts |= more.pop("parameters", {})
+    more |= {"samples": parts.samples, "latent_shape": list(parts.latent_shape), "parameters": counts}
+    name += f"_{arguments.published}" if arguments.published else ""
+    return timing.report(name, rows, arguments=arguments, machine=machine, more=more)
+
+
+def build(cfg: Params, arguments: argparse.Namespace, *, with_clap: bool) -> Parts:
+    """The parts that the arguments of `parser` name, in eval mode on their device."""
+    device = pick_device(arguments.device or ("cuda" if arguments.published else "auto"))
+    corpus, noise = cfg.corpus_of("foundation"), cfg.foundation.ldm.noise
+    if arguments.published:
+        networks, log_mel = _published(arguments.published, with_clap), LogMel(FRONT_ENDS[16000])
+        seconds = arguments.seconds or PUBLISHED_SECONDS
+    else:
+        networks, log_mel = _own(cfg, with_clap), front_end(corpus.rate, corpus.padding)
+        seconds = arguments.seconds or corpus.seconds
+    parts = Parts(
+        **networks,
+        noise={"num_train_timesteps": noise.steps, "beta_start": noise.beta_start, "beta_end": noise.beta_end},
+        log_mel=log_mel,
+        samples=round(seconds * log_mel.config.rate),
+        device=device,
+    )
+    for part in filter(None, (parts.unet, parts.vae, parts.vocoder, parts.clap, parts.log_mel)):
         part.to(device).eval()
     return parts
 
 
-def _own(settings: params.Params, ear: bool) -> dict:
-    s, rate = settings.foundation, settings.audio.rate
+def _own(cfg: Params, with_clap: bool) -> dict:
+    f, rate, seed = cfg.foundation, cfg.corpus_of("foundation").rate, cfg.seed
     return {
-        "unet": pipeline.new_unet(settings, settings.seed),
-        "vae": vae.build(s.vae.channels, s.vae.layers, s.vae.latent_channels, s.vae.groups, seed=settings.seed),
-        "vocoder": vocoders.generator(vocoders.generator_config(rate, channels=s.vocoder.channels), seed=settings.seed),
-        "clap": clap.build(s.clap, ["a sound"], seed=settings.seed) if ear else None,
+        "unet": new_unet(cfg, "ldm", seed),
+        "vae": vaes.build(f.vae.channels, f.vae.layers, f.vae.latent_channels, f.vae.groups, seed=seed),
+        "vocoder": vocoders.generator(vocoders.generator_config(rate, channels=f.vocoder.channels), seed=seed),
+        "clap": claps.build(f.clap, ["a sound"], seed=seed) if with_clap else None,
     }
 
 
-def _published(name: str, ear: bool) -> dict:
+def _published(name: str, with_clap: bool) -> dict:
     from transformers import ClapModel
 
-    sizes = published_audioldm.PUBLISHED[name]
+    sizes, clap = audioldm.PUBLISHED[name], None
+    if with_clap:
+        clap = claps.Clap(ClapModel(published.clap_config(sizes.clap)), None, published.clap_extractor())
     return {
-        "unet": ldm.build(**sizes.unet),
-        "vae": vae.build(**sizes.vae, seed=0),
+        "unet": unets.build(**sizes.unet),
+        "vae": vaes.build(**sizes.vae, seed=0),
         "vocoder": vocoders.generator(vocoders.generator_config(**sizes.vocoder)),
-        "clap": clap.Clap(ClapModel(published.clap_config(sizes.clap)), None, published.clap_extractor()) if ear else None,
-    }  # fmt: skip
+        "clap": clap,
+    }
 
 
-def system(parts: Parts, settings: params.Params) -> sampling.System:
-    """What `sampling.sample` and `sampling.decode` take."""
-    noise = settings.foundation.ldm.noise
-    return sampling.System(parts.unet, parts.vae, parts.vocoder, {"num_train_timesteps": noise.steps, "beta_start": noise.beta_start,
-                                                                  "beta_end": noise.beta_end})  # fmt: skip
-
-
-def unit_rows(n: int, dim: int) -> torch.Tensor:
+def embeddings(n: int, dim: int) -> torch.Tensor:
     """Stand-ins for CLAP embeddings, of unit norm [shape=(n, dim)]."""
     return torch.nn.functional.normalize(torch.randn(n, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
+
+
+def unconditional(dim: int) -> Condition:
+    """A stand-in for the embedding of the empty text."""
+    return Condition(embedding=embeddings(1, dim))

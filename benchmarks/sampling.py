@@ -6,43 +6,42 @@
 import argparse
 from pathlib import Path
 
-import torch
+import pandas as pd
 
 from benchmarks import models, timing
-from foleylib import ldm, params, sampling
+from foleylib.diffusion.condition import Condition
+from foleylib.networks.pipeline import decode
+from foleylib.params.settings import Params
+from foleylib.sampling.sampler import SamplerOptions, sample
 
 
-def one(
-    parts: models.Parts, settings: params.Params, arguments: argparse.Namespace, *, solver: str, steps: int, n: int
-):
-    """A case: `n` clips in one batch, the latents by `solver`, then VAE and vocoder."""
-    system, condition = models.system(parts, settings), models.unit_rows(n, parts.dim)
-    unconditional = models.unit_rows(n + 1, parts.dim)[n]
+def case(parts: models.Parts, options: SamplerOptions):
+    """A batch of clips: their latents, then VAE and vocoder."""
+    n = options.batch_size
+    condition, nothing = Condition(embedding=models.embeddings(n, parts.dim)), models.unconditional(parts.dim)
 
     def run(clock: timing.Clock) -> None:
         with clock.part("latents"):
-            z = sampling.sample(system, condition, unconditional, parts.latent_shape, seeds=list(range(n)), solver=solver,
-                                steps=steps, eta=settings.sampling.eta, guidance=arguments.guidance, batch_size=n,
-                                show=False)  # fmt: skip
+            seeds = list(range(n))
+            z = sample(parts, condition, nothing, parts.latent_shape, seeds=seeds, options=options, show=False)
         with clock.part("decode"):
-            sampling.decode(system, z, hop=parts.log_mel.config.hop, batch_size=n)
+            decode(parts, z, hop=parts.log_mel.config.hop, batch_size=n)
 
     return run
 
 
-def measure(parts: models.Parts, settings: params.Params, arguments: argparse.Namespace) -> list[dict]:
+def measure(parts: models.Parts, cfg: Params, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dict]:
     """Rows of both solvers for each batch size; ratios are to DDIM at the same batch size."""
-    solvers = {"ddim": arguments.ddim_steps, "dpm++": arguments.dpm_steps}
-    made = []
+    tables, eta = [], cfg.sampling.eta
     for n in arguments.batch_sizes:
         cases = {
-            f"{solver} {steps} steps": one(parts, settings, arguments, solver=solver, steps=steps, n=n)
-            for solver, steps in solvers.items()
+            f"{solver} {steps} steps": case(parts, SamplerOptions(solver, steps, eta, arguments.guidance, n))
+            for solver, steps in (("ddim", arguments.ddim_steps), ("dpm++", arguments.dpm_steps))
         }
-        rounds = timing.interleaved(cases, arguments.repeats, parts.device)
-        rows = timing.rows(rounds, baseline=next(iter(cases)), items=n, unit="clip")
-        made += [{**row, "case": f"{row['case']}, batch {n}", "seconds_per_clip": row["seconds"] / n} for row in rows]
-    return made
+        seconds = timing.interleaved(cases, arguments.repeats)
+        table = timing.rows(seconds, baseline=next(iter(cases)), items=n, unit="clip")
+        tables.append(table.assign(case=table.case + f", batch {n}", seconds_per_clip=table.seconds / n))
+    return pd.concat(tables, ignore_index=True), {"eta": eta}
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -52,19 +51,7 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--guidance", type=float, default=2.0, help="1 needs no unconditional pass")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
     parser.set_defaults(repeats=3)
-    arguments, before = parser.parse_args(argv), torch.get_num_threads()
-    settings = params.load(arguments.params)
-    torch.set_num_threads(arguments.threads)
-    try:
-        parts = models.build(settings, arguments, ear=False)
-        machine = timing.environment(parts.device)
-        rows = measure(parts, settings, arguments)
-    finally:
-        torch.set_num_threads(before)
-    sizes = {"samples": parts.samples, "latent_shape": list(parts.latent_shape), "eta": settings.sampling.eta,
-             "parameters": {k: ldm.parameters(getattr(parts, k)) for k in ("unet", "vae", "vocoder")}}  # fmt: skip
-    name = "sampling" + (f"_{arguments.published}" if arguments.published else "")
-    return timing.report(name, rows, settings=timing.plain(arguments) | sizes, machine=machine, out=arguments.out)
+    return models.run("sampling", parser.parse_args(argv), measure, with_clap=False)
 
 
 if __name__ == "__main__":

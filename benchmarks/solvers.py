@@ -1,65 +1,76 @@
 """Which solver, in how many steps: average FAD on *validation* clips beside seconds per clip, of trained models.
 
-./run python -m benchmarks.solvers [--variant ldm]
+./run python -m benchmarks.solvers [--system ldm]
 """
 
 import argparse
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from benchmarks import timing
-from foleylib import params, paths, pipeline, runs, train
+from foleylib import paths
+from foleylib.networks import pipeline
+from foleylib.networks import unet as unets
+from foleylib.params import settings
+from foleylib.params.runs import Sampling
+from foleylib.params.settings import Params
+from foleylib.runtime import pick_device
+from foleylib.stages.embedders import Validation
 
 CASES = ["dpm++:5", "dpm++:8", "dpm++:10", "dpm++:15", "dpm++:20", "ddim:20:0", "ddim:40:1"]
 
 
-def choice(case: str, settings: params.Params) -> params.Sampling:
+def options_of(case: str, sampling: Sampling) -> Sampling:
     """`solver:steps[:eta]` as a change of `sampling`."""
     solver, steps, *eta = case.split(":")
-    change = {"solver": solver, "steps": int(steps)} | ({"eta": float(eta[0])} if eta else {})
-    return params.Sampling.model_validate(settings.sampling.model_dump() | change)
+    return sampling.changed(solver=solver, steps=int(steps), **({"eta": float(eta[0])} if eta else {}))
 
 
-def measure(settings: params.Params, arguments: argparse.Namespace, device: torch.device) -> list[dict]:
+def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
     """A row for each case: seconds over the seeds, mean and range of the scores; ratios are to the last case."""
-    validation, rounds, scores = runs.Validation(settings), {case: [] for case in arguments.cases}, []
-    texts = dict(zip(validation.classes.label, validation.classes.prompt))
-    for seed in [arguments.seeds[0], *arguments.seeds]:  # the first once more: the warm-up
-        unet = pipeline.load_unet(paths.MODELS / "foley" / arguments.variant / str(seed))
-        for case in arguments.cases[:: -1 if len(rounds[arguments.cases[0]]) % 2 else 1]:
-            clock = timing.Clock(device)
+    validation, scores = Validation(cfg), []
+    count, device = arguments.clips_per_class, validation.embedders.device
+    seeds = [arguments.seeds[0], *arguments.seeds]  # a round each; the warm-up takes the first seed once more
+
+    def timed(case: str):
+        options = options_of(case, cfg.sampling)
+
+        def run(clock: timing.Clock) -> None:
+            seed = seeds[clock.round]
+            folder = paths.SYSTEMS / arguments.system / str(seed)
+            unet, prompts = unets.load(folder).to(device), pipeline.prompts_of(folder)
             with clock.part("total"):
-                clips = validation.draw(unet, texts, seed=seed, clips_per_class=arguments.clips_per_class,
-                                        chosen=choice(case, settings))  # fmt: skip
-            if rounds[case]:
-                scores.append({"case": case, **validation.score(*clips)})
-            rounds[case].append(clock.parts)
-    table = pd.DataFrame(scores).groupby("case")
-    found = table.mean().join(table.fad.agg(fad_min="min", fad_max="max"))
-    items = len(clips[0])
-    rows = timing.rows(rounds, baseline=arguments.cases[-1], items=items, unit="clip")
-    return [{**row, "seconds_per_clip": row["seconds"] / items, **found.loc[row["case"]]} for row in rows]
+                manifest, waves = validation.draw(unet, prompts, seed=seed, clips_per_class=count, options=options)
+            if clock.round:
+                scores.append({"case": case, **validation.score(manifest, waves)})
+
+        return run
+
+    seconds = timing.interleaved({case: timed(case) for case in arguments.cases}, len(arguments.seeds))
+    n = count * len(validation.embedders.texts)
+    table = timing.rows(seconds, baseline=arguments.cases[-1], items=n, unit="clip")
+    by_case = pd.DataFrame(scores).groupby("case")
+    scored = by_case.mean().join(by_case.fad.agg(fad_min="min", fad_max="max"))
+    return table.assign(seconds_per_clip=table.seconds / n).join(scored, on="case")
 
 
 def main(argv: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="settings file")
-    parser.add_argument("--variant", default="ldm", help="of foley.variants; its models must have been trained")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds of the variant")
+    parser.add_argument("--system", default="ldm", help="of the section systems; its models must have been trained")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds of the system")
     parser.add_argument("--cases", nargs="+", default=CASES, help="solver:steps[:eta]; the last is the baseline")
     parser.add_argument("--clips-per-class", type=int, default=15)
     parser.add_argument("--out", type=Path, default=timing.OUT, help="folder of the results")
     arguments = parser.parse_args(argv)
-    settings = params.load(arguments.params)
-    device = train.pick_device(settings.device)
-    machine = timing.environment(device)
-    rows = measure(settings, arguments, device)
-    print(pd.DataFrame(rows)[["case", "fad", "fad_min", "fad_max", "judge_accuracy"]].round(3).to_string(index=False))
-    chosen = {"sampling": settings.sampling.model_dump()}
-    name = "solvers" if arguments.variant == "ldm" else f"solvers_{arguments.variant}"
-    return timing.report(name, rows, settings=timing.plain(arguments) | chosen, machine=machine, out=arguments.out)
+    cfg = settings.load(arguments.params)
+    machine = timing.environment(pick_device(cfg.device))
+    table = measure(cfg, arguments)
+    print(table[["case", "fad", "fad_min", "fad_max", "judge_accuracy"]].round(3).to_string(index=False))
+    name = "solvers" if arguments.system == "ldm" else f"solvers_{arguments.system}"
+    sampling = {"sampling": cfg.sampling.model_dump(mode="json")}
+    return timing.report(name, table, arguments=arguments, machine=machine, more=sampling)
 
 
 if __name__ == "__main__":

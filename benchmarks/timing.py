@@ -1,128 +1,105 @@
-"""Timing in interleaved rounds, and the table, JSON and CSV that every benchmark writes."""
+"""Timing in interleaved rounds, and the table, JSON and CSV that every benchmark writes.
+
+Of torch.utils.benchmark only the clock is used, which waits for the GPU: its Timer times a statement as a whole, not
+the parts of a step, and runs it at least once more, uncounted, whenever it is called.
+"""
 
 import json
 import os
 import platform
-import statistics
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import joblib
+import pandas as pd
 import torch
+from torch.utils import benchmark
 
 from foleylib import paths
+from foleylib.runtime import write_csv, write_json
 
 OUT = paths.RESULTS / "benchmarks"
 LIBRARIES = ("torch", "numpy", "librosa", "diffusers", "transformers")
-Rounds = dict[str, list[dict[str, float]]]  # case -> a round each -> part -> seconds
 
 
 class Clock:
-    """Seconds of the named parts of one round; waits for the GPU at both ends of a part."""
+    """Seconds of the named parts of a case in one round, of which 0 is the warm-up."""
 
-    def __init__(self, device: torch.device | str = "cpu"):
-        self.device, self.parts = torch.device(device), {}
+    def __init__(self, number: int = 0):
+        self.round, self.parts = number, {}
 
     @contextmanager
     def part(self, name: str):
-        self._wait()
-        start = time.perf_counter()
+        start = benchmark.timer()
         yield
-        self._wait()
-        self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - start
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        self.parts[name] = benchmark.timer() - start
 
 
-def interleaved(cases: dict[str, Callable[[Clock], None]], repeats: int, device: torch.device | str = "cpu") -> Rounds:
+def interleaved(cases: dict[str, Callable[[Clock], None]], repeats: int) -> pd.DataFrame:
     """Run every case once to warm up, then all of them in `repeats` rounds, every other round in reverse.
 
-    Whatever else the machine does then falls on all cases alike. The first entry of a case is its warm-up.
+    Whatever else the machine does then falls on all cases alike. Returns seconds, a row for each (case, part), a column
+    for each round, the warm-up first; a case of several parts also has their "total".
     """
     if repeats < 1:
         raise ValueError(f"repeats={repeats}: give at least 1")
-    rounds: Rounds = {name: [] for name in cases}
+    seconds: dict[tuple[str, str], list[float]] = {}
     for number in range(repeats + 1):
-        for name in list(cases)[:: -1 if number % 2 else 1]:
-            clock = Clock(device)
-            cases[name](clock)
-            rounds[name].append({**clock.parts, "total": sum(clock.parts.values())})
-    return rounds
+        for case in list(cases)[:: -1 if number % 2 else 1]:
+            clock = Clock(number)
+            cases[case](clock)
+            total = {"total": sum(clock.parts.values())} if len(clock.parts) > 1 else {}
+            for part, value in (clock.parts | total).items():
+                seconds.setdefault((case, part), []).append(value)
+    return pd.DataFrame(seconds).T.rename_axis(index=["case", "part"])
 
 
-def rows(rounds: Rounds, *, baseline: str, items: float, unit: str) -> list[dict]:
-    """A row for each part of each case: median, least and most seconds of a round, and items of `unit` per second.
+def rows(seconds: pd.DataFrame, *, baseline: str, items: float, unit: str) -> pd.DataFrame:
+    """Median, least and most seconds of a round for each part of each case, and `items` of `unit` per second.
 
-    The total of a case also has its ratio to that of `baseline` (above 1: faster than the baseline), the median over
-    rounds of the ratio within a round, and its least and most. A round handles `items` units; the warm-up is in
-    `seconds_first` alone.
+    The total of a case (or its only part) also has its ratio to that of `baseline` (above 1: faster than the baseline),
+    the median over rounds of the ratio within a round, and its least and most. The warm-up is in `seconds_first` alone.
     """
-    made = []
-    for case, (first, *later) in rounds.items():
-        for part in first:
-            seconds = [r[part] for r in later]
-            row = {"case": case, "part": part, "repeats": len(later), "unit": unit, "items": items}
-            row |= {"seconds": statistics.median(seconds), "seconds_min": min(seconds), "seconds_max": max(seconds),
-                    "seconds_first": first[part], "per_second": items / statistics.median(seconds)}  # fmt: skip
-            made.append(row | _ratio(rounds[baseline][1:], later, part, baseline))
-    return made
+    counted = seconds.iloc[:, 1:]
+    table = pd.DataFrame({"repeats": counted.shape[1], "unit": unit, "items": items}, index=seconds.index)
+    table["seconds"] = counted.median(axis=1)
+    table["seconds_min"], table["seconds_max"] = counted.min(axis=1), counted.max(axis=1)
+    table["seconds_first"], table["per_second"] = seconds[0], items / table.seconds
+    whole = counted.groupby("case", sort=False).tail(1)
+    ratios = whole.rdiv(whole.loc[baseline].iloc[0], axis=1)
+    table["baseline"], table["ratio"] = baseline, ratios.median(axis=1)
+    table["ratio_min"], table["ratio_max"] = ratios.min(axis=1), ratios.max(axis=1)
+    return table.reset_index()
 
 
-def _ratio(base: list[dict], own: list[dict], part: str, baseline: str) -> dict:
-    if part != "total":
-        return {"baseline": baseline, "ratio": None, "ratio_min": None, "ratio_max": None}
-    ratios = [b["total"] / o["total"] for b, o in zip(base, own)]
-    return {
-        "baseline": baseline,
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-    }
-
-
-def environment(device: torch.device | str) -> dict:
+def environment(device: torch.device) -> dict:
     """What timings depend on: device, threads, cores, load before the start, versions, commit."""
-    device = torch.device(device)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else _processor()
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True, check=False
-    )
-    return {"device": device.type, "device_name": name, "processor": _processor(), "cores": joblib.cpu_count(),
-            "threads": torch.get_num_threads(), "load_1min": round(os.getloadavg()[0], 2), "python": platform.python_version(),
-            **{library: version(library) for library in LIBRARIES}, "commit": git.stdout.strip() or None}  # fmt: skip
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
+    info, describe = Path("/proc/cpuinfo"), ["git", "describe", "--always", "--dirty"]
     lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    gpu = torch.cuda.get_device_name() if device.type == "cuda" else None
+    load, threads = round(os.getloadavg()[0], 2), torch.get_num_threads()
+    git = subprocess.run(describe, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    machine = {"device": device.type, "device_name": gpu or processor, "processor": processor}
+    machine |= {"cores": joblib.cpu_count(), "threads": threads, "load_1min": load, "python": platform.python_version()}
+    return machine | {name: version(name) for name in LIBRARIES} | {"commit": git.stdout.strip() or None}
 
 
-def report(name: str, rows: list[dict], *, settings: dict, machine: dict, out: Path) -> Path:
-    """Print the table; write `out`/`name`.json and .csv, the CSV with device, torch and threads in every row."""
-    import pandas as pd
+def report(name: str, table: pd.DataFrame, *, arguments, machine: dict, more: dict | None = None) -> Path:
+    """Print the table; write `name`.json and .csv to `arguments.out`, the CSV with device, torch, threads in each row.
 
-    table = pd.DataFrame(rows)
-    table["ratio"] = table.ratio.astype(float)
+    The settings in the JSON are the arguments, their paths relative to the repository, and `more`.
+    """
     shown = table[["case", "part", "seconds", "seconds_min", "seconds_max", "per_second", "unit", "ratio"]]
     print(f"{name}: {machine['device_name']}, torch {machine['torch']}, {machine['threads']} threads")
-    print(shown.to_string(index=False, na_rep="", float_format=lambda x: f"{x:.4g}"))
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}.json"
-    path.write_text(json.dumps({"benchmark": name, "settings": settings, "environment": machine, "rows": rows}, indent=1) + "\n")  # fmt: skip
-    keys = ("device", "device_name", "torch", "threads")
-    table.assign(**{k: machine[k] for k in keys}).to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g")
-    return path
-
-
-def plain(arguments) -> dict:
-    """The arguments of a script as JSON can hold them, paths relative to the repository, without the results' folder."""
-    given = {k: v for k, v in vars(arguments).items() if k != "out"}
-    return {k: os.path.relpath(v, paths.ROOT) if isinstance(v, Path) else v for k, v in given.items()}
+    print(shown.to_string(index=False, na_rep="", float_format="{:.4g}".format))
+    settings = {k: v for k, v in vars(arguments).items() if k != "out"} | (more or {})
+    settings = {k: os.path.relpath(v, paths.ROOT) if isinstance(v, Path) else v for k, v in settings.items()}
+    rows = json.loads(table.to_json(orient="records", double_precision=15))
+    labels = {key: machine[key] for key in ("device", "device_name", "torch", "threads")}
+    write_csv(table.assign(**labels), arguments.out / f"{name}.csv")
+    content = {"benchmark": name, "settings": settings, "environment": machine, "rows": rows}
+    return write_json(arguments.out / f"{name}.json", content)

@@ -1,60 +1,139 @@
 """The one training loop: warm-up, clipping, EMA, history, atomic checkpoints and exact resume for every stage."""
 
 import math
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
-from foleylib.progress import progress
+from foleylib.runtime import pick_device, progress, save_atomically, step_generator
 
 Terms = dict[str, torch.Tensor]
+Loss = Callable[[nn.Module, dict, torch.Generator], Terms]
 
 
 @dataclass
-class Player:
-    """One optimiser's side of a training step (a plain model is one player, a GAN two).
+class Trainable:
+    """A module with its loss and an optimiser of its own: a plain model is one of them, a GAN two.
 
-    Attributes
-    ----------
-    module : the parameters that are trained.
-    loss : ``loss(module, batch, generator) -> {name: scalar}``; every draw comes from `generator`, the batch also
-        holds the number of the step under "step", and all players of a step get the same batch.
-    weights : the factor of each term in the sum; a term that is not named here is an error.
-    start : first step at which this player moves (a discriminator that waits, say).
+    `loss(module, batch, generator)` returns named scalars, of which `weights` has the factor of each in the sum. Every
+    draw comes from `generator`; the batch also holds the number of the step under "step", and all trainables of a step
+    get the same batch. The first step at which the module is trained is `start` (a discriminator may wait).
     """
 
     module: nn.Module
-    loss: Callable[[nn.Module, dict, torch.Generator], Terms]
+    loss: Loss
     weights: dict[str, float]
     start: int = 0
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device is 'cuda', but torch sees no CUDA device: set device to 'auto' or 'cpu' in params.yaml"
+@dataclass(frozen=True)
+class Job:
+    """How a training is run: its seed, the folder of its resumable state, the device and the precision.
+
+    The name of `scratch` must change with whatever changes the training (`runtime.fingerprint`). `precision` is
+    "float32", or "bf16" or "fp16" (automatic mixed precision).
+    """
+
+    seed: int
+    scratch: Path
+    device: str = "auto"
+    precision: str = "float32"
+
+    def forget(self) -> None:
+        """Drop the resumable state, once the final weights are saved."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def fit(
+    trainables: dict[str, Trainable],
+    load: Callable[[np.ndarray], dict],
+    n: int,
+    settings,
+    job: Job,
+    *,
+    validate: Callable[[], dict] | None = None,
+) -> pd.DataFrame:
+    """Train modules in turn on the same batches; goes on from the state that a killed run left in `job.scratch`.
+
+    Parameters
+    ----------
+    load : maps clip indices [shape=(B,)] to a batch, a dict of tensors (moved to the device here) and other values.
+    n : number of training clips the indices run over.
+    settings : `params.base.Train` (steps, batch_size, accumulate, lr, betas, warmup, schedule, clip_norm, ema_decay,
+        validate_every, checkpoint_every).
+    job : seed, scratch, device and precision; batches, losses and dropout of a step depend on (seed, step) alone.
+    validate : returns scalars for the history, called with the averaged weights in place.
+
+    Returns
+    -------
+    One row a step: step, every loss term, the norm of the gradient, validation; no clock, so that reruns are exact.
+    The modules end with their averaged (EMA) weights, in eval mode.
+    """
+    from accelerate import Accelerator
+
+    if n < 1:
+        raise ValueError("there is no training clip: check the corpus' train split")
+    mixed = "no" if job.precision == "float32" else job.precision
+    accelerator = Accelerator(cpu=pick_device(job.device).type == "cpu", mixed_precision=mixed)
+    sides = {name: _Side(trainable, settings, accelerator) for name, trainable in trainables.items()}
+    state_file = job.scratch / "state.pt"
+    first, history = _resume(sides, state_file)
+
+    with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
+        bar = progress(
+            range(first, settings.steps),
+            desc=job.scratch.parent.name,
+            initial=first,
+            total=settings.steps,
+            disable=not accelerator.is_main_process,
         )
-    return torch.device("cuda" if name in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
+        for step in bar:
+            # Every draw of the step comes from (seed, step, rank): a resumed run draws what the unbroken one did.
+            rank, world = accelerator.process_index, accelerator.num_processes
+            generator = step_generator(accelerator.device, job.seed, step, rank)
+            torch.manual_seed(generator.initial_seed())  # dropout and the like draw from the global stream
 
+            # The batch: this process's share of the step's clips, parted for gradient accumulation.
+            indices = batch_indices(job.seed, step, n, settings.batch_size * settings.accumulate)[rank::world]
+            parts = np.array_split(indices, settings.accumulate)
+            batches = [_to(load(part), accelerator.device) | {"step": step} for part in parts]
 
-def step_generator(device: torch.device | str, *key: int) -> torch.Generator:
-    """A generator whose stream depends on `key` alone (seed, step, rank), so that a resumed run draws what it would have."""
-    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
-    return torch.Generator(device).manual_seed(state)
+            # One optimiser step of each module whose time has come.
+            row = {"step": step + 1}
+            for side in sides.values():
+                if step >= side.trainable.start:
+                    row |= side.update(batches, step, generator)
+            history.append(row)
+
+            # Validation with the averaged weights, and a checkpoint that replaces the last one at once.
+            done = step + 1
+            if validate is not None and (done % settings.validate_every == 0 or done == settings.steps):
+                row |= _with_averages(sides, validate)
+            if done % settings.checkpoint_every == 0 and done < settings.steps and accelerator.is_main_process:
+                states = {name: side.state() for name, side in sides.items()}
+                save_atomically({"step": done, "history": history, "trainables": states}, state_file)
+
+    for side in sides.values():
+        side.finish()
+    return pd.DataFrame(history)
 
 
 def batch_indices(seed: int, step: int, n: int, batch: int) -> np.ndarray:
-    """The clips of step `step` [shape=(batch,)]: consecutive runs through a new permutation of n items each epoch."""
-    places = np.arange(step * batch, (step + 1) * batch)
-    epochs = {e: np.random.default_rng([seed, e]).permutation(n) for e in np.unique(places // n)}
-    return np.array([epochs[p // n][p % n] for p in places])
+    """The clips of a step [shape=(batch,)]: consecutive runs through a new permutation of n items each epoch."""
+    epochs, positions = np.divmod(np.arange(step * batch, (step + 1) * batch), n)
+    return np.array([_permutation(seed, epoch, n)[i] for epoch, i in zip(epochs.tolist(), positions.tolist())])
+
+
+@lru_cache(maxsize=2)  # a step reads one epoch, or two where they meet; at 2 M clips a permutation takes 80 ms
+def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(n)
 
 
 def learning_rate(step: int, settings) -> float:
@@ -65,139 +144,106 @@ def learning_rate(step: int, settings) -> float:
     return settings.lr * warm * (0.55 + 0.45 * math.cos(math.pi * step / max(1, settings.steps)))
 
 
-class _Side:
-    """A player with its optimiser and the moving average of its weights."""
+class _Forward(nn.Module):
+    """A module whose forward pass is its loss: what Accelerate wraps, so that several processes share gradients."""
 
-    def __init__(self, player: Player, settings, accelerator):
+    def __init__(self, trainable: Trainable):
+        super().__init__()
+        self.module, self.loss = trainable.module, trainable.loss
+
+    def forward(self, batch: dict, generator: torch.Generator) -> Terms:
+        return self.loss(self.module, batch, generator)
+
+
+class _Side:
+    """A trainable with its optimiser and the moving average of its weights."""
+
+    def __init__(self, trainable: Trainable, settings, accelerator):
         from diffusers.training_utils import EMAModel
 
-        self.player, self.settings, self.accelerator = player, settings, accelerator
-        weights = [p for p in player.module.parameters() if p.requires_grad]
+        on_cuda = accelerator.device.type == "cuda"
+        self.trainable, self.settings, self.accelerator = trainable, settings, accelerator
+        self.weights = [p for p in trainable.module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
-            weights, settings.lr, betas=tuple(settings.betas), weight_decay=settings.weight_decay
+            self.weights,
+            settings.lr,
+            betas=tuple(settings.betas),
+            weight_decay=settings.weight_decay,
+            fused=on_cuda,
         )
-        self.module, self.optimizer = accelerator.prepare(player.module, optimizer)
-        self.weights = weights
-        # update_after_step=-1: decay min(d, (1 + n) / (10 + n)) from the first update on, as LitEma counts
-        self.ema = EMAModel(weights, decay=settings.ema_decay, update_after_step=-1) if settings.ema_decay else None
+        self.forward, self.optimizer = accelerator.prepare(_Forward(trainable), optimizer)
+        self.ema = None
+        if settings.ema_decay:
+            # update_after_step=-1: decay min(d, (1 + n) / (10 + n)) from the first update on, as LitEma counts; foreach
+            # rounds otherwise on the CPU
+            self.ema = EMAModel(self.weights, decay=settings.ema_decay, update_after_step=-1, foreach=on_cuda)
 
     def update(self, batches: list[dict], step: int, generator: torch.Generator) -> dict[str, float]:
         """One optimiser step over the micro-batches; returns the mean of each loss term."""
+        self.forward.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.settings)
         self.optimizer.zero_grad(set_to_none=True)
+
+        # Evaluate the loss, accumulate gradients.
         logged: dict[str, float] = {}
         for batch in batches:
             with self.accelerator.autocast():
-                terms = self.player.loss(self.module, batch, generator)
-                total = sum(self.weight(name) * term for name, term in terms.items()) / len(batches)
+                terms = self.forward(batch, generator)
+                total = sum(self._weight(name) * term for name, term in terms.items()) / len(batches)
             self.accelerator.backward(total)
             for name, term in terms.items():
                 logged[name] = logged.get(name, 0.0) + float(term.detach()) / len(batches)
+
+        # Clip, and stop before a gradient that is not finite reaches the weights.
         logged["grad_norm"] = float(self.accelerator.clip_grad_norm_(self.weights, self.settings.clip_norm))
         scaled = self.accelerator.mixed_precision == "fp16"  # there the scaler skips a step whose gradient overflows
         if not all(np.isfinite(v) for k, v in logged.items() if not (scaled and k == "grad_norm")):
             raise FloatingPointError(
                 f"loss or gradient is not finite at step {step}: {logged}; lower the learning rate"
             )
+
+        # Update the weights and their average.
         self.optimizer.step()
         if self.ema is not None:
             self.ema.step(self.weights)
         return logged
 
-    def weight(self, name: str) -> float:
-        if name not in self.player.weights:
-            raise ValueError(
-                f"loss term '{name}' has no weight; weights are given for {', '.join(self.player.weights)}"
-            )
-        return self.player.weights[name]
+    def _weight(self, name: str) -> float:
+        weights = self.trainable.weights
+        if name not in weights:
+            raise ValueError(f"loss term '{name}' has no weight; weights are given for {', '.join(weights)}")
+        return weights[name]
 
     def state(self) -> dict:
+        """What a checkpoint holds of it."""
         ema = self.ema.state_dict() if self.ema is not None else None
-        module = self.accelerator.unwrap_model(self.module).state_dict()
-        return {"module": module, "optimizer": self.optimizer.state_dict(), "ema": ema}
+        return {"module": self.trainable.module.state_dict(), "optimizer": self.optimizer.state_dict(), "ema": ema}
 
     def restore(self, state: dict) -> None:
-        self.accelerator.unwrap_model(self.module).load_state_dict(state["module"])
+        """Take up the state of a checkpoint."""
+        self.trainable.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.accelerator.device)
 
-
-def save_atomically(state: dict, path: Path) -> None:
-    """Write beside `path` and rename, so that a kill leaves the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
-
-
-def fit(players: dict[str, Player], load: Callable[[np.ndarray], dict], n: int, settings, *, seed: int, scratch: Path,
-        device: str = "auto", precision: str = "float32", validate: Callable[[], dict] | None = None):  # fmt: skip
-    """Train `players` in turn on batches of `load(indices)`; resumes from `scratch` when a killed run left its state there.
-
-    Parameters
-    ----------
-    load : maps clip indices [shape=(B,)] to a batch (a dict of tensors, moved to the device here).
-    n : number of training clips the indices run over.
-    settings : `params.Train` (steps, batch_size, accumulate, lr, betas, warmup, schedule, clip_norm, ema_decay,
-        validate_every, checkpoint_every).
-    seed : batches, losses and dropout of a step depend on (seed, step) alone.
-    precision : "float32", or "bf16" or "fp16" (automatic mixed precision).
-    scratch : folder of the resumable state; its name must change with whatever changes the run (`params.fingerprint`).
-    validate : returns scalars for the history, called with the averaged weights in place.
-
-    Returns
-    -------
-    pandas.DataFrame, one row a step: step, lr, seconds are left out (reruns are exact), every loss term, validation.
-    The modules end with their averaged (EMA) weights, in eval mode.
-    """
-    import pandas as pd
-    from accelerate import Accelerator
-
-    if n < 1:
-        raise ValueError("there is no training clip: check the corpus' train split")
-    mixed = "no" if precision == "float32" else precision
-    accelerator = Accelerator(cpu=pick_device(device).type == "cpu", mixed_precision=mixed)
-    sides = {name: _Side(p, settings, accelerator) for name, p in players.items()}
-    state_file, first, history = scratch / "state.pt", 0, []
-    if state_file.exists():
-        saved = torch.load(state_file, map_location=accelerator.device, weights_only=True)
-        first, history = saved["step"], saved["history"]
-        for name, side in sides.items():
-            side.restore(saved["players"][name])
-    with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
-        steps = range(first, settings.steps)
-        for step in progress(steps, desc=scratch.parent.name, initial=first, total=settings.steps, disable=not accelerator.is_main_process):  # fmt: skip
-            history.append(_step(sides, load, n, settings, step, seed, accelerator))
-            done = step + 1
-            if validate is not None and (done % settings.validate_every == 0 or done == settings.steps):
-                history[-1] |= _with_averages(sides, validate)
-            if done % settings.checkpoint_every == 0 and done < settings.steps and accelerator.is_main_process:
-                state = {name: side.state() for name, side in sides.items()}
-                save_atomically({"step": done, "history": history, "players": state}, state_file)
-    for side in sides.values():
-        if side.ema is not None:
-            side.ema.copy_to(side.weights)
-        side.player.module.eval()
-    return pd.DataFrame(history)
+    def finish(self) -> None:
+        """Leave the averaged weights in the module, in eval mode."""
+        if self.ema is not None:
+            self.ema.copy_to(self.weights)
+        self.trainable.module.eval()
 
 
-def _step(sides: dict[str, _Side], load, n: int, settings, step: int, seed: int, accelerator) -> dict:
-    """All players once, on this process's share of the step's clips."""
-    rank, world = accelerator.process_index, accelerator.num_processes
-    generator = step_generator(accelerator.device, seed, step, rank)
-    torch.manual_seed(generator.initial_seed())  # dropout and the like draw from the global stream
-    mine = batch_indices(seed, step, n, settings.batch_size * settings.accumulate)[rank::world]
-    batches = [
-        _to(load(part), accelerator.device) | {"step": step} for part in np.array_split(mine, settings.accumulate)
-    ]
-    row = {"step": step + 1}
-    for side in sides.values():
-        if step >= side.player.start:
-            side.module.train()
-            row |= side.update(batches, step, generator)
-    return row
+def _resume(sides: dict[str, _Side], state_file: Path) -> tuple[int, list[dict]]:
+    """First step and history of a run: those of its last checkpoint, where a killed run left one."""
+    if not state_file.exists():
+        return 0, []
+    # To the CPU: Adam counts steps there, and a counter on a GPU would be waited for at every step.
+    saved = torch.load(state_file, map_location="cpu", weights_only=True)
+    for name, side in sides.items():
+        side.restore(saved["trainables"][name])
+    return saved["step"], saved["history"]
 
 
 def _to(batch: dict, device: torch.device) -> dict:
@@ -207,7 +253,7 @@ def _to(batch: dict, device: torch.device) -> dict:
 def _with_averages(sides: dict[str, _Side], validate: Callable[[], dict]) -> dict:
     """`validate()` with the averaged weights in place, in eval mode, and without a trace in the random stream."""
     for side in sides.values():
-        side.player.module.eval()
+        side.trainable.module.eval()
         if side.ema is not None:
             side.ema.store(side.weights)
             side.ema.copy_to(side.weights)
@@ -217,8 +263,3 @@ def _with_averages(sides: dict[str, _Side], validate: Callable[[], dict]) -> dic
         if side.ema is not None:
             side.ema.restore(side.weights)
     return scores
-
-
-def forget(scratch: Path) -> None:
-    """Drop the resumable state once the final weights are saved."""
-    shutil.rmtree(scratch, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Fixtures shared by the test modules."""
 
+import gzip
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")
 def shared():
-    """Folder of golden data, papers and real recordings beside the repository."""
+    """Folder beside the repository, with real recordings in data/."""
     if not SHARED.is_dir():
-        pytest.skip(f"no folder {SHARED}: golden data and recordings are not at hand")
+        pytest.skip(f"no folder {SHARED}: the real recordings are not at hand")
     return SHARED
 
 
@@ -37,17 +39,20 @@ def draw_weights():
 
 
 @pytest.fixture(scope="session")
-def golden(shared):
-    """Golden case by name: namespace of manifest, inputs, outputs and rows (None where the case has none)."""
-    root = shared / "golden"
+def golden():
+    """Golden case by name: namespace of manifest, inputs, outputs and rows (empty where the case has none)."""
 
-    def arrays(path):
-        return dict(np.load(root / path)) if path else None
+    def arrays(*paths):
+        return {name: value for path in filter(None, paths) for name, value in np.load(GOLDEN / path).items()}
 
     def case(name):
-        manifest = json.loads((root / "cases" / f"{name}.json").read_text())
-        rows = json.loads((root / manifest["keys"]).read_text()) if manifest.get("keys") else None
-        inputs, outputs = arrays(manifest.get("input")), arrays(manifest.get("output"))
+        file = GOLDEN / "cases" / f"{name}.json"
+        if not file.is_file():
+            pytest.skip(f"golden case {name} is not in tests/golden: it is too large for the repository")
+        manifest = json.loads(file.read_text())
+        inputs, outputs = arrays(manifest.get("uses"), manifest.get("input")), arrays(manifest.get("output"))
+        keys = manifest.get("keys")
+        rows = json.loads(gzip.decompress((GOLDEN / keys).read_bytes())) if keys else []
         return SimpleNamespace(manifest=manifest, inputs=inputs, outputs=outputs, rows=rows)
 
     return case
@@ -60,14 +65,13 @@ def tiny_root(tmp_path_factory):
 
     import yaml
 
-    from foleylib import params
+    from foleylib.params import profiles
 
     root, repository = tmp_path_factory.mktemp("project"), Path(__file__).resolve().parents[1]
     shutil.copytree(repository / "params", root / "params")
     shutil.copy(repository / "params.yaml", root)
-    params.apply_profile("smoke", params=root / "params.yaml")
+    profiles.apply("smoke", params=root / "params.yaml")
     settings = yaml.safe_load((root / "params.yaml").read_text())
-    settings["audio"]["seconds"] = 0.64
     for corpus in settings["corpora"].values():
         corpus |= {"seconds": 0.64, "classes": ["DogBark", "Rain"], "jobs": 1}
         corpus["clips_per_class"] = {"train": 4, "val": 2, "test": 4}
@@ -83,34 +87,34 @@ def tiny_root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(tiny_root):
     """Settings of `tiny_root`."""
-    from foleylib import params
+    from foleylib.params import settings
 
-    return params.load(tiny_root / "params.yaml")
+    return settings.load(tiny_root / "params.yaml")
 
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tiny, tiny_root):
     """Folder of a prepared corpus: 4 + 2 + 4 clips each of two classes."""
-    from foleylib import corpora
+    from foleylib.corpora.prepare import prepare
 
-    corpora.prepare("foley", tiny.corpora["foley"], tiny_root / "data" / "clips" / "foley")
+    prepare("foley", tiny.corpora["foley"], tiny_root / "data" / "clips" / "foley")
     return tiny_root / "data" / "clips" / "foley"
 
 
 @pytest.fixture(scope="session")
 def tiny_parts(tiny):
     """Untrained parts of a pipeline, in eval mode: clap, vae, vocoder, unet. Tests do not change them."""
-    from foleylib import clap, pipeline, synth, vae, vocoder
+    from foleylib.corpora.synth.render import captions
+    from foleylib.networks import clap, unet, vae, vocoder
 
-    sizes, captions = tiny.foundation, [c for label in ("DogBark", "Rain") for c in synth.captions(label)]
+    sizes, rate = tiny.foundation, tiny.corpus_of("foundation").rate
     autoencoder = vae.build(sizes.vae.channels, sizes.vae.layers, sizes.vae.latent_channels, sizes.vae.groups, seed=0)
     autoencoder.register_to_config(scaling_factor=0.7)
-    generator = vocoder.generator(vocoder.generator_config(tiny.audio.rate, channels=sizes.vocoder.channels), seed=0)
     parts = {
-        "clap": clap.build(sizes.clap, captions, seed=0),
+        "clap": clap.build(sizes.clap, [c for label in ("DogBark", "Rain") for c in captions(label)], seed=0),
         "vae": autoencoder,
-        "vocoder": generator,
-        "unet": pipeline.new_unet(tiny, 0),
+        "vocoder": vocoder.generator(vocoder.generator_config(rate, channels=sizes.vocoder.channels), seed=0),
+        "unet": unet.new(sizes.ldm, dim=sizes.clap.dim, latent_channels=sizes.vae.latent_channels, seed=0),
     }
     return SimpleNamespace(**{name: part.eval() for name, part in parts.items()})
 
@@ -118,14 +122,16 @@ def tiny_parts(tiny):
 @pytest.fixture(scope="session")
 def tiny_models(tiny, tiny_root, tiny_parts):
     """Folder models/foundation of `tiny_root`, filled from `tiny_parts`."""
-    from foleylib import pipeline, vocoder
+    from foleylib.networks import vocoder
+    from foleylib.stages.ldm import save_with_parts
 
     out = tiny_root / "models" / "foundation"
     tiny_parts.clap.save(out / "clap")
     tiny_parts.vae.save_pretrained(out / "vae")
     vocoder.save(tiny_parts.vocoder, out / "vocoder")
     frozen = {name: getattr(tiny_parts, name) for name in ("clap", "vae", "vocoder")}
-    pipeline.save_pipeline(out / "ldm", tiny_parts.unet, tiny, **frozen)
+    for ldm in tiny.foundation.ldms:
+        save_with_parts(out / ldm, tiny_parts.unet, tiny, frozen)
     return out
 
 
@@ -150,3 +156,25 @@ def _inside(root, patch):
     for name, path in inside.items():
         patch.setattr(paths, name, root / path)
     return paths
+
+
+@pytest.fixture(scope="module")
+def project(tiny, tiny_root, tiny_corpus, tiny_models, tiny_paths_module):
+    """The tiny project with features, judge and Latent CLAP encoder, the systems `ldm` and `tuning` trained, sampled
+    and scored."""
+    from foleylib.networks import judge, latent_clap
+    from foleylib.stages import evaluate, features, finetune, sample
+    from foleylib.stages.embedders import Embedders
+
+    if not (tiny_root / "data" / "embeddings").is_dir():  # once a session
+        judge.build(["DogBark", "Rain"], rate=16000, widths=(4, 8), embedding_dim=8, seed=0).save_pretrained(
+            tiny_root / "models" / "judge"
+        )
+        features.make("foley", tiny)
+        config = latent_clap.LatentClapConfig(widths=(4, 4, 8, 8), dim=48, scale=0.7)
+        latent_clap.build(config, seed=0).save_pretrained(tiny_root / "models" / "latent_clap")
+        for name in ("ldm", "tuning"):
+            finetune.make(name, tiny)
+            sample.make(name, tiny)
+        evaluate.evaluate(["ldm", "tuning"], tiny, Embedders(tiny))
+    return tiny_root

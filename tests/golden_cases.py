@@ -2,8 +2,9 @@
 
 import numpy as np
 import torch
+from transformers import ClapConfig
 
-from foleylib import vae
+from foleylib.networks import vae
 
 
 def tensor(array):
@@ -57,8 +58,6 @@ def vae_config(case):
 
 
 def clap_config(case, **text):
-    from transformers import ClapConfig
-
     audio, words = case.manifest["config"]["audio"], case.manifest["config"]["text"]
     names = ("patch_embeds_hidden_size", "depths", "hidden_size", "num_attention_heads", "window_size", "spec_size")
     return ClapConfig(text_config=words | text, audio_config={name: audio[name] for name in names}, projection_dim=512)
@@ -66,7 +65,12 @@ def clap_config(case, **text):
 
 def vocoder_config(case):
     settings = case.manifest["config"]
-    return {"rate": 16000, "n_mels": settings["num_mels"], "channels": settings["upsample_initial_channel"],
-            "upsample_rates": settings["upsample_rates"], "upsample_kernels": settings["upsample_kernel_sizes"],
-            "resblock_kernels": settings["resblock_kernel_sizes"],
-            "dilations": settings["resblock_dilation_sizes"][0]}  # fmt: skip
+    return {
+        "rate": settings["sampling_rate"],
+        "n_mels": settings["num_mels"],
+        "channels": settings["upsample_initial_channel"],
+        "upsample_rates": settings["upsample_rates"],
+        "upsample_kernels": settings["upsample_kernel_sizes"],
+        "resblock_kernels": settings["resblock_kernel_sizes"],
+        "dilations": settings["resblock_dilation_sizes"][0],
+    }

@@ -1,12 +1,12 @@
-"""Small corpora in the public layouts, made of noise."""
+"""Small corpora in the public layouts, of noise, and their settings."""
 
 import csv
-from types import SimpleNamespace
 
 import numpy as np
 import soundfile
 
-from foleylib import corpora
+from foleylib.corpora.sources import DCASE_PROMPTS
+from foleylib.params.corpora import Corpus
 
 RATE = 16000
 
@@ -15,23 +15,16 @@ def corpus(kind, root=None, **changes):
     values = {
         "kind": kind,
         "root": root and str(root),
-        "archive": None,
-        "classes": None,
         "clips_per_class": {"train": 2, "val": 1, "test": 1},
         "folds": {"train": [1, 2], "val": [], "test": [3]},
         "split_fractions": {"train": 0.5, "val": 0.0, "test": 0.5},
         "rate": RATE,
-        "seconds": 0.5,
-        "fit": "repeat",
-        "crop": "start",
-        "ambience": 1.0,
-        "prompt_template": None,
-        "prompts": {},
-        "min_seconds": 0.1,
+        "seconds": 0.64,
+        "padding": "dataset",
         "seed": 3,
         "jobs": 1,
     }
-    return SimpleNamespace(**(values | changes))
+    return Corpus(**(values | changes))
 
 
 def noise(path, seconds=0.7, rate=22050, seed=0, channels=1):
@@ -61,7 +54,7 @@ def esc50(root, rows=((1, 10, "dog"), (2, 11, "rain"), (3, 12, "dog"), (3, 13, "
 
 
 def dcase(root, per_class=3):
-    for label in corpora.DCASE_PROMPTS:
+    for label in DCASE_PROMPTS:
         for i in range(per_class):
             noise(root / label / f"{i:03d}.wav", rate=RATE, seed=len(label))
     return root

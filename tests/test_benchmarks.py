@@ -2,166 +2,238 @@
 
 import importlib
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
-from foleylib import params
-from foleylib.mel import FRONT_ENDS, LogMel
-from foleylib.paths import ROOT
+from benchmarks import corpus_preparation, latent_clap_loss, models, solvers, timing, training_step
+from foleylib import train
+from foleylib.audio.mel import FRONT_ENDS, LogMel
+from foleylib.corpora.prepare import prepare
+from foleylib.diffusion.latent_clap_loss import LatentClapLoss
+from foleylib.diffusion.process import Prediction, add_noise
+from foleylib.params import settings
+from foleylib.params.base import Train
+from foleylib.stages.ldm import alphas_bar
 
-ROW = {"case", "part", "repeats", "unit", "items", "seconds", "seconds_min", "seconds_max", "seconds_first",
-       "per_second", "baseline", "ratio", "ratio_min", "ratio_max"}  # fmt: skip
-MACHINE = {"device", "device_name", "torch", "threads", "cores", "load_1min", "commit"}
-
-
-@pytest.fixture(autouse=True)
-def root_on_path(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-
-
-@pytest.fixture(scope="module")
-def small_params(tmp_path_factory):
-    """params.yaml with the small sizes of the smoke profile."""
-    folder = tmp_path_factory.mktemp("params")
-    shutil.copy(ROOT / "params.yaml", folder)
-    shutil.copytree(ROOT / "params", folder / "params")
-    params.apply_profile("smoke", params=folder / "params.yaml")
-    return folder / "params.yaml"
+ROW = ["case", "part", "repeats", "unit", "items", "seconds", "seconds_min", "seconds_max", "seconds_first"]
+ROW += ["per_second", "baseline", "ratio", "ratio_min", "ratio_max"]
+LABELS = ["device", "device_name", "torch", "threads"]
 
 
 @pytest.fixture
 def run(tmp_path):
     """A benchmark by name, with arguments: its JSON, after checks of what all benchmarks have in common."""
 
-    def run(name, *arguments):
+    def run(name, *arguments, columns=()):
         main = importlib.import_module(f"benchmarks.{name}").main
-        path = main(["--repeats", "2", "--threads", "1", "--out", str(tmp_path), *map(str, arguments)])
-        made, table = json.loads(path.read_text()), pd.read_csv(path.with_suffix(".csv"))
-        assert path.name == f"{made['benchmark']}.json" == f"{name}.json"
-        assert set(made) == {"benchmark", "settings", "environment", "rows"} and set(made["environment"]) >= MACHINE
-        assert len(table) == len(made["rows"]) and set(table) >= ROW | {"device", "device_name", "torch", "threads"}
-        for row in made["rows"]:
-            assert set(row) >= ROW and row["repeats"] == 2
+        path = main(["--out", str(tmp_path), *map(str, arguments)])
+        written, table = json.loads(path.read_text()), pd.read_csv(path.with_suffix(".csv"))
+        assert path.name == f"{written['benchmark']}.json" == f"{name}.json"
+        assert set(written) == {"benchmark", "settings", "environment", "rows"}
+        assert set(written["environment"]) >= {*LABELS, "processor", "cores", "load_1min", "python", "numpy", "commit"}
+        assert list(table) == [*ROW, *columns, *LABELS] and len(table) == len(written["rows"])
+        for row in written["rows"]:
+            assert list(row) == [*ROW, *columns] and row["repeats"] == 2
             assert 0 < row["seconds_min"] <= row["seconds"] <= row["seconds_max"]
             assert row["per_second"] == pytest.approx(row["items"] / row["seconds"])
-        assert all(r["ratio"] == 1 for r in made["rows"] if r["case"] == r["baseline"] and r["ratio"] is not None)
-        return made
+        ratios = {row["case"]: row["ratio"] for row in written["rows"] if row["ratio"] is not None}
+        assert set(ratios) == {row["case"] for row in written["rows"]} and min(ratios.values()) > 0
+        return written
 
     return run
 
 
+def parts_by_case(written) -> dict[str, list[str]]:
+    return pd.DataFrame(written["rows"]).groupby("case", sort=False).part.agg(list).to_dict()
+
+
 def test_corpus_preparation(run):
-    made = run("corpus_preparation", "--clips", 8, "--jobs", 1, "--batch-size", 2)
-    cases = [row["case"] for row in made["rows"]]
-    assert cases == ["librosa loop", "prepare, jobs=1", "librosa.feature.melspectrogram",
-                     "mel.LogMel, 1 threads"]  # fmt: skip
-    assert all(row["ratio"] > 0 for row in made["rows"])
+    small = ("--clips", 8, "--jobs", 1, "--batch-size", 2, "--repeats", 2, "--threads", 1)
+    cases = {"librosa loop": ["clips"], "prepare, jobs=1": ["clips"]}
+    cases |= {"librosa.feature.melspectrogram": ["log-mel"], "mel.LogMel, 1 threads": ["log-mel"]}
+    assert parts_by_case(run("corpus_preparation", *small)) == cases
 
 
-def test_training_step(run, small_params):
-    made = run("training_step", "--params", small_params, "--batch-size", 2, "--cache", 4, "--device", "cpu")
-    parts = {case: [r["part"] for r in made["rows"] if r["case"] == case] for case in ("on the fly", "cached")}
-    assert parts == {"on the fly": ["encode", "clap", "unet", "optimiser", "total"],
-                     "cached": ["load", "unet", "optimiser", "total"]}  # fmt: skip
-    assert made["settings"]["batch_size"] == 2 and made["settings"]["latent_shape"] == [8, 32, 16]
-
-
-def test_latent_clap_loss(run, small_params):
-    made = run("latent_clap_loss", "--params", small_params, "--batch-size", 1, "--device", "cpu")
-    cases = ["plain", "latent CLAP loss", "end-to-end CLAP loss"]
-    parts = ["forward", "backward", "optimiser", "total"]
-    alone = [(f"{case}, alone", part) for case in cases[1:] for part in ("forward", "backward", "total")]
-    assert [(r["case"], r["part"]) for r in made["rows"]] == [(case, part) for case in cases for part in parts] + alone
-    plain, latent, whole, _, _ = (row for row in made["rows"] if row["part"] == "total")
-    assert plain["times_plain"] == 1 and plain["extra_seconds"] == 0
-    assert whole["extra_ratio"] is None or whole["extra_ratio"] == pytest.approx(
-        whole["extra_seconds"] / latent["extra_seconds"]
+def test_training_step(run, tiny_root):
+    small = (
+        "--params",
+        tiny_root / "params.yaml",
+        "--batch-size",
+        2,
+        "--cache",
+        4,
+        "--clips",
+        10_000,
+        "--device",
+        "cpu",
     )
+    written = run("training_step", *small, "--repeats", 2, "--threads", 1)
+    assert parts_by_case(written) == {
+        "on the fly": ["encode", "clap", "unet", "optimiser", "total"],
+        "cached": ["load", "unet", "optimiser", "total"],
+        training_step.ANEW: ["indices"],
+        training_step.KEPT: ["indices"],
+    }
+    assert written["settings"]["batch_size"] == 2 and written["settings"]["latent_shape"] == [8, 16, 16]
+
+
+def test_latent_clap_loss(run, tiny_root):
+    small = (
+        "--params",
+        tiny_root / "params.yaml",
+        "--batch-size",
+        1,
+        "--device",
+        "cpu",
+        "--repeats",
+        2,
+        "--threads",
+        1,
+    )
+    columns = ["memory", "times_plain", "extra_seconds", "extra_ratio"]
+    written = run("latent_clap_loss", *small, columns=columns)
+    cases = ["plain", "latent CLAP loss", "end-to-end CLAP loss"]
+    steps = {case: ["forward", "backward", "optimiser", "total"] for case in cases}
+    assert parts_by_case(written) == steps | {f"{c}, alone": ["forward", "backward", "total"] for c in cases[1:]}
+    plain, latent, whole, _, _ = (row for row in written["rows"] if row["part"] == "total")
+    assert plain["times_plain"] == 1 and plain["extra_seconds"] == 0
+    if whole["extra_ratio"] is not None:
+        assert whole["extra_ratio"] == pytest.approx(whole["extra_seconds"] / latent["extra_seconds"])
     assert all(row["memory"] is None or row["memory"] >= 0 for row in (plain, latent, whole))
-    assert set(made["settings"]["parameters"]) == {"unet", "vae", "vocoder", "clap", "latent_clap"}
+    assert set(written["settings"]["parameters"]) == {"unet", "vae", "vocoder", "clap", "latent_clap"}
 
 
-def test_both_clap_losses_reach_the_estimate(tiny, tiny_parts):
-    """What the benchmark compares has a gradient in the noise estimate and none in the frozen parts."""
-    import torch
-
-    from benchmarks import latent_clap_loss as bench
-    from benchmarks import models
-    from foleylib import diffusion, latent_clap, mel, pipeline
-
-    abar, dim = pipeline.alphas_bar(tiny), tiny_parts.clap.dim
-    parts = models.Parts(**vars(tiny_parts), log_mel=mel.front_end(tiny.audio), samples=tiny.audio.samples,
-                         device=torch.device("cpu"))  # fmt: skip
-    z, eps = torch.randn(2, 2, *parts.latent_shape, generator=torch.Generator().manual_seed(0))
-    n = torch.tensor([5, 50])
-    encoder = bench.small_encoder(parts, (8, 8, 8, 8))
-    latent = latent_clap.loss(encoder, abar, bench.SCALE, tiny.foley.common.lclap)
-    for term in (latent, bench.end_to_end(parts, abar, tiny.foley.common.lclap.s_n)):
-        estimate = eps.clone().requires_grad_()
-        made = diffusion.Prediction(diffusion.add_noise(z, eps, n, abar), n, eps, estimate)
-        (gradient,) = torch.autograd.grad(term(made, models.unit_rows(2, dim)), estimate)
-        assert (gradient.flatten(1).norm(dim=1) > 0).all() and gradient.isfinite().all()
-
-
-def test_sampling(run, small_params):
-    sizes = ["--ddim-steps", 2, "--dpm-steps", 1, "--batch-sizes", 1, 2, "--device", "cpu"]
-    made = run("sampling", "--params", small_params, *sizes)
-    totals = {row["case"]: row for row in made["rows"] if row["part"] == "total"}
+def test_sampling(run, tiny_root):
+    small = (
+        "--params",
+        tiny_root / "params.yaml",
+        "--ddim-steps",
+        2,
+        "--dpm-steps",
+        1,
+        "--batch-sizes",
+        1,
+        2,
+        "--device",
+        "cpu",
+    )
+    written = run("sampling", *small, "--repeats", 2, "--threads", 1, columns=["seconds_per_clip"])
+    totals = {row["case"]: row for row in written["rows"] if row["part"] == "total"}
     assert list(totals) == [f"{solver}, batch {n}" for n in (1, 2) for solver in ("ddim 2 steps", "dpm++ 1 steps")]
     assert all(row["seconds_per_clip"] == pytest.approx(row["seconds"] / row["items"]) for row in totals.values())
 
 
-def test_compared_ways_make_the_same(tmp_path):
+def test_compared_ways_write_the_same_clips(tmp_path):
     """The librosa loop and `prepare` write the same clips but for DC and rounding, and both log-mels are equal."""
-    from benchmarks import corpus_preparation as bench
-    from foleylib import corpora
-
-    bench.make_folder(tmp_path / "source", 10)
-    bench.librosa_loop(tmp_path / "source", tmp_path / "loop", 4.0)
-    made = corpora.prepare("test", bench.settings_of(tmp_path / "source", 4.0, 1), tmp_path / "ours")
-    for _, row in made.iterrows():
+    corpus_preparation.make_folder(tmp_path / "source", 10)
+    corpus_preparation.librosa_loop(tmp_path / "source", tmp_path / "loop", 4.0)
+    manifest = prepare("test", corpus_preparation.corpus(tmp_path / "source", 4.0, 1), tmp_path / "ours")
+    for row in manifest.itertuples():
         ours, _ = soundfile.read(tmp_path / "ours" / row.path)
         theirs, _ = soundfile.read(tmp_path / "loop" / row.source_path)
         assert "scaled" in row.operations or np.abs(ours - (theirs - theirs.mean())).max() < 3 / 2**15
-    import torch
-
     waves = np.random.default_rng(0).standard_normal((2, 8000), np.float32) / 8
-    theirs = bench.librosa_log_mels(waves, FRONT_ENDS[16000])
+    theirs = corpus_preparation.librosa_log_mels(waves, FRONT_ENDS[16000])
     np.testing.assert_allclose(LogMel(FRONT_ENDS[16000])(torch.from_numpy(waves)).numpy(), theirs, atol=1e-3)
 
 
-def test_rows_are_medians_and_paired_ratios():
-    from benchmarks import timing
+@pytest.fixture
+def small_parts(tiny):
+    """The models of a benchmark in the sizes of the tiny project, on the CPU."""
+    return models.build(tiny, models.parser("").parse_args(["--device", "cpu"]), with_clap=True)
 
-    rounds = {"a": [{"x": t, "total": t} for t in (9, 2, 4, 6)], "b": [{"x": t, "total": t} for t in (9, 1, 1, 6)]}
-    rows = timing.rows(rounds, baseline="a", items=8, unit="clip")
-    assert [r["part"] for r in rows] == ["x", "total", "x", "total"]
+
+def test_timed_step_is_that_of_the_training_loop(tiny, small_parts, tmp_path):
+    options = Train(steps=3, batch_size=2, lr=1e-3, warmup=0, ema_decay=0.5)
+    data = training_step.cached(small_parts, tmp_path, 4)
+    loss = training_step.loss_of(small_parts, tiny, tiny.foundation.ldm)
+    start = {name: value.clone() for name, value in small_parts.unet.state_dict().items()}
+    step = training_step.Step(small_parts, options, "float32")
+    for number in range(options.steps):
+        step.forward(loss, data[train.batch_indices(0, number, len(data), options.batch_size)]).backward()
+        step.update()
+    step.ema.copy_to(step.weights)
+    timed = {name: value.clone() for name, value in small_parts.unet.state_dict().items()}
+
+    small_parts.unet.load_state_dict(start)
+    trainable = train.Trainable(small_parts.unet, loss, {"ddpm": 1.0})
+    train.fit({"unet": trainable}, data.__getitem__, len(data), options, train.Job(0, tmp_path / "scratch", "cpu"))
+    for name, value in small_parts.unet.state_dict().items():
+        assert torch.equal(value, timed[name]), name
+    assert any(not torch.equal(value, start[name]) for name, value in timed.items())
+
+
+def test_indices_are_the_same_with_the_permutation_kept():
+    for step in range(8):
+        anew = training_step.permuted_anew(3, step, 10, 4)
+        np.testing.assert_array_equal(train.batch_indices(3, step, 10, 4), anew)
+
+
+def test_both_clap_losses_reach_the_estimate(tiny, small_parts):
+    """What the benchmark compares has a gradient in the noise estimate and none in the frozen parts."""
+    abar, common = alphas_bar(tiny), tiny.finetune.lclap
+    z, eps = torch.randn(2, 2, *small_parts.latent_shape, generator=torch.Generator().manual_seed(0))
+    n = torch.tensor([5, 50])
+    encoder = latent_clap_loss.small_encoder(small_parts, (8, 8, 8, 8))
+    latent = LatentClapLoss(encoder, abar, **common.model_dump())
+    for term in (latent, latent_clap_loss.end_to_end(small_parts, abar, common.s_n)):
+        estimate = eps.clone().requires_grad_()
+        prediction = Prediction(add_noise(z, eps, n, abar), n, eps, estimate)
+        (gradient,) = torch.autograd.grad(term(prediction, models.embeddings(2, small_parts.dim)), estimate)
+        assert (gradient.flatten(1).norm(dim=1) > 0).all() and gradient.isfinite().all()
+
+
+def test_rows_are_medians_and_paired_ratios():
+    parts = pd.MultiIndex.from_product([["a", "b"], ["x", "total"]], names=["case", "part"])
+    seconds = pd.DataFrame([[9, 2, 4, 6], [9, 2, 4, 6], [9, 1, 1, 6], [9, 1, 1, 6]], index=parts, dtype=float)
+    rows = timing.rows(seconds, baseline="a", items=8, unit="clip").to_dict("records")
+    assert [(r["case"], r["part"]) for r in rows] == parts.to_list()
     assert (rows[1]["seconds"], rows[1]["seconds_first"], rows[1]["per_second"], rows[1]["ratio"]) == (4, 9, 2, 1)
     assert (rows[3]["seconds"], rows[3]["ratio"], rows[3]["ratio_min"], rows[3]["ratio_max"]) == (1, 2, 1, 4)
-    assert rows[2]["ratio"] is None
+    assert np.isnan(rows[2]["ratio"])
 
 
-def test_rounds_alternate_their_order():
-    from benchmarks import timing
-
+def test_rounds_alternate_their_order_after_a_warm_up():
     order = []
-    cases = {name: lambda clock, name=name: order.append(name) for name in "ab"}
-    rounds = timing.interleaved(cases, 2)
-    assert order == list("abbaab") and [len(r) for r in rounds.values()] == [3, 3]
+
+    def case(name):
+        def run(clock):
+            order.append(f"{name}{clock.round}")
+            with clock.part("first"):
+                pass
+            if name == "b":
+                with clock.part("second"):
+                    pass
+
+        return run
+
+    seconds = timing.interleaved({name: case(name) for name in "ab"}, 2)
+    assert order == ["a0", "b0", "b1", "a1", "a2", "b2"] and seconds.shape == (4, 3)
+    assert seconds.index.to_list() == [("a", "first"), ("b", "first"), ("b", "second"), ("b", "total")]
+    assert seconds.loc["b"].loc["total"].to_list() == pytest.approx(seconds.loc["b"].iloc[:2].sum().to_list())
     with pytest.raises(ValueError, match="repeats=0"):
-        timing.interleaved(cases, 0)
+        timing.interleaved({}, 0)
 
 
 def test_published_sizes_need_cuda_or_a_device(monkeypatch):
-    import torch
-
-    from benchmarks import models
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments = models.parser("").parse_args(["--published", "audioldm-s-full"])
     with pytest.raises(ValueError, match="CUDA"):
-        models.build(params.load(), arguments, ear=False)
+        models.build(settings.load(), arguments, with_clap=False)
+
+
+def test_solvers(project, tiny, run):
+    cases = ["dpm++:2", "ddim:2:0"]
+    small = ("--params", project / "params.yaml", "--seeds", 0, 1, "--clips-per-class", 2, "--cases", *cases)
+    columns = ["seconds_per_clip", "fad", "judge_accuracy", "clap_score", "fad_min", "fad_max"]
+    written = run("solvers", *small, columns=columns)
+    assert parts_by_case(written) == {case: ["total"] for case in cases}
+    for row in written["rows"]:
+        assert row["fad_min"] <= row["fad"] <= row["fad_max"] and row["items"] == 4
+    assert written["rows"][0]["fad"] != written["rows"][1]["fad"] and written["rows"][1]["ratio"] == 1
+    with pytest.raises(ValueError, match="solver"):
+        solvers.options_of("euler:2", tiny.sampling)

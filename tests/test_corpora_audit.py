@@ -1,37 +1,44 @@
 """Audit of corpora on clips with known faults."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import soundfile
+from made_corpora import corpus
 from scipy.signal import butter, sosfiltfilt
 
-from foleylib import corpora
-from foleylib.corpora.audit import _fingerprint, _near_duplicates, _power, effective_bandwidth
+from foleylib.corpora.audit import (
+    _fingerprint,
+    _near_duplicates,
+    _power,
+    audit,
+    audit_problems,
+    effective_bandwidth,
+)
+from foleylib.corpora.prepare import prepare
 
 RATE = 16000
+SIZE = 15360  # of a clip of 0.96 s
 RNG = np.random.default_rng(5)
 
 
 @pytest.fixture(scope="module")
 def noises():
-    return 0.1 * np.random.default_rng(5).standard_normal((4, RATE))
+    return 0.1 * np.random.default_rng(5).standard_normal((4, SIZE))
 
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory, noises):
     root = tmp_path_factory.mktemp("audit")
-    burst = np.where(np.arange(RATE) < 800, noises[2], 0.0)
+    burst = np.where(np.arange(SIZE) < 960, noises[2], 0.0)
     waves = {
         "test/copy": noises[0],
         "test/near": 0.5 * noises[1] + 1e-5,
         "train/burst": burst,
         "train/loud": np.clip(30 * noises[3], -1, 32767 / 32768),
         "train/one": noises[0],
-        "train/silent": np.zeros(RATE),
+        "train/silent": np.zeros(SIZE),
         "train/third": noises[0],
-        "train/tone": 0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE),
+        "train/tone": 0.5 * np.sin(2 * np.pi * 1000 * np.arange(SIZE) / RATE),
         "train/two": noises[1],
     }
     (root / "in/x").mkdir(parents=True)
@@ -41,24 +48,14 @@ def audited(tmp_path_factory, noises):
         soundfile.write(root / f"in/x/{stem}.wav", wave, RATE, subtype="PCM_16")
         lines.append(f"x/{stem}.wav,x,{split}")
     (root / "in/metadata.csv").write_text("\n".join(lines))
-    base = {
-        "kind": "folder",
-        "root": str(root / "in"),
-        "archive": None,
-        "classes": None,
-        "folds": {},
-        "split_fractions": {},
-    }
-    shape = {"rate": RATE, "seconds": 1.0, "fit": "pad", "crop": "start", "min_seconds": 0.5, "seed": 0, "jobs": 1}
-    settings = SimpleNamespace(**base, **shape, prompts={}, prompt_template=None, ambience=0.0)
-    corpora.prepare("faults", settings, root / "out")
-    return corpora.audit(root / "out").set_index("id")
+    prepare("faults", corpus("folder", root / "in", seconds=0.96), root / "out")
+    return audit(root / "out").set_index("id")
 
 
 def test_levels(audited):
     assert audited.rms_db["x-two"] == pytest.approx(-20, abs=0.2)
     assert audited.rms_db["x-silent"] == pytest.approx(-120) and audited.peak["x-silent"] == 0
-    assert audited.silence_fraction["x-burst"] == pytest.approx(0.94)  # 3 of 50 frames hold the burst
+    assert audited.silence_fraction["x-burst"] == pytest.approx(45 / 48)  # 3 of 48 frames hold the burst
     assert audited.clipped_fraction["x-loud"] == pytest.approx(0.74, abs=0.02)
     assert audited.clipped_fraction.drop("x-loud").max() == 0
 
@@ -71,7 +68,7 @@ def test_duplicates(audited):
 
 
 def test_problems(audited):
-    problems = corpora.audit_problems(audited.reset_index()).set_index("problem")
+    problems = audit_problems(audited.reset_index()).set_index("problem")
     assert problems["count"].to_dict() == {
         "quiet": 1,
         "mostly silent": 2,
@@ -110,11 +107,11 @@ def test_near_duplicates_equal_brute_force():
     prints[40:] = prints[:20] + 1e-4 * RNG.standard_normal((20, 1024))
     prints /= np.linalg.norm(prints, axis=1, keepdims=True)
     splits = RNG.choice(["train", "test"], 60)
-    found = _near_duplicates(prints.astype(np.float32), splits, np.arange(60), 0.999)
-    assert list(found) == [-1] * 40 + list(range(20))
+    near = _near_duplicates(prints.astype(np.float32), splits, np.arange(60))
+    assert list(near) == [-1] * 40 + list(range(20))
 
 
 def test_near_duplicates_prefer_another_split():
     prints = np.tile(_fingerprint(_power(RNG.standard_normal(4000))), (4, 1)).astype(np.float32)
-    assert list(_near_duplicates(prints, np.array(["b", "a", "a", "b"]), np.arange(4), 0.999)) == [-1, 0, 0, 1]
-    assert list(_near_duplicates(prints, np.array(["b", "a", "a", "b"]), np.array([1, 2]), 0.999)) == [-1, -1, 1, -1]
+    assert list(_near_duplicates(prints, np.array(["b", "a", "a", "b"]), np.arange(4))) == [-1, 0, 0, 1]
+    assert list(_near_duplicates(prints, np.array(["b", "a", "a", "b"]), np.array([1, 2]))) == [-1, -1, 1, -1]

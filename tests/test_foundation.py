@@ -1,125 +1,160 @@
 """Other sizes of the LDM: trained, packed, unpacked, taken from a checkpoint, and fine-tuned like the first."""
 
-import json
 import re
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from foleylib import foundation, ldm, params, paths, pipeline
+from foleylib import paths
+from foleylib.networks import unet as unets
+from foleylib.networks.pipeline import load_parts
+from foleylib.params import settings as params
+from foleylib.runtime import module_sha256, parameters
+from foleylib.stages import bundle, features, finetune, pretrain
+from foleylib.stages.ldm import new_unet
 
 PART = "ldm_large"
 
 
-def with_foundation(settings, **changes):
-    return settings.model_copy(update={"foundation": settings.foundation.model_copy(update=changes)})
+def with_foundation(cfg, **values):
+    """Settings with another section `foundation`; unchecked, as that of a checkpoint that is not there."""
+    return cfg.model_copy(update={"foundation": cfg.foundation.model_copy(update=values)})
 
 
-@pytest.fixture
-def settings(tiny):
+@pytest.fixture(scope="module")
+def cfg(tiny):
     return with_foundation(tiny, corpus="foley")
 
 
+@pytest.fixture(scope="module")
+def models(cfg, tiny_corpus, tiny_models, tiny_paths_module, tmp_path_factory):
+    """A folder like models/foundation with the large LDM trained in it."""
+    features.make("foley", cfg)
+    folder = shutil.copytree(tiny_models, tmp_path_factory.mktemp("models") / "foundation")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "FOUNDATION", folder)
+        history = pretrain.make(PART, cfg)
+    assert len(history) == cfg.foundation.ldm.train.steps and history.val_ddpm.notna().any()
+    assert not list(paths.SCRATCH.glob("foundation-ldm_large/*"))
+    return folder
+
+
 @pytest.fixture
-def trained(settings, tiny_corpus, tiny_models, tiny_paths, tmp_path, monkeypatch):
-    """models/foundation of a folder of its own, with the large LDM trained in it; the settings of that training."""
-    monkeypatch.setattr(paths, "FOUNDATION", shutil.copytree(tiny_models, tmp_path / "models" / "foundation"))
-    for name, place in {"BUNDLED": "bundled", "SCRATCH": "scratch", "MODELS": "models"}.items():
-        monkeypatch.setattr(paths, name, tmp_path / place)
-    pipeline.make_features("foley", settings)
-    history = foundation.make(PART, settings)
-    assert len(history) == settings.foundation.ldm.train.steps and not list(paths.SCRATCH.glob("*/*"))
-    return settings
+def trained(models, tmp_path, monkeypatch):
+    """Folder of the large LDM in a models/foundation that the test may change."""
+    monkeypatch.setattr(paths, "FOUNDATION", shutil.copytree(models, tmp_path / "models" / "foundation"))
+    for name in ("BUNDLED", "SCRATCH", "LATENT_CLAP"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    return paths.FOUNDATION / PART
 
 
-def test_a_size_has_the_rest_from_ldm(settings):
-    size, small = settings.foundation.section(PART), settings.foundation.section("ldm")
-    assert settings.foundation.ldms == ["ldm", PART] and small is settings.foundation.ldm
+def digest(folder) -> str:
+    return module_sha256(unets.load(folder))
+
+
+def test_a_size_has_the_rest_from_ldm(cfg):
+    size, small = cfg.foundation.section(PART), cfg.foundation.section("ldm")
+    assert cfg.foundation.ldms == ["ldm", PART] and small is cfg.foundation.ldm
     assert size.channels == [24, 24, 48, 48] != small.channels
-    with pytest.raises(ValueError, match="no part 'xl'; it has: clap, vae, vocoder, ldm, ldm_large"):
-        settings.foundation.section("xl")
-    assert size.model_copy(update={"channels": small.channels, "head_channels": small.head_channels}) == small
+    assert size.changed(channels=small.channels, head_channels=small.head_channels) == small
 
 
-def test_a_size_is_trained_and_says_so(trained):
-    made = pipeline.load_unet(paths.FOUNDATION / PART)
-    assert made.config.block_out_channels == [24, 24, 48, 48]
-    assert foundation.provenance_of(PART)["settings"]["channels"] == [24, 24, 48, 48]
-    untrained = pipeline.new_unet(trained, trained.seed, PART)
-    assert ldm.parameters(made) == ldm.parameters(untrained) > ldm.parameters(pipeline.new_unet(trained, 0))
-    assert ldm.digest(made) != ldm.digest(untrained)
+def test_a_size_is_trained_and_says_so(trained, cfg):
+    unet, untrained = unets.load(trained), new_unet(cfg, PART, cfg.seed)
+    assert unet.config.block_out_channels == [24, 24, 48, 48]
+    provenance = bundle.provenance_of(trained)
+    assert provenance["settings"]["channels"] == [24, 24, 48, 48] and provenance["corpus"]["kind"] == "synthetic"
+    assert provenance["held_out"]["val_ddpm"] == pytest.approx(bundle.history_of(trained).val_ddpm.iloc[-1], abs=1e-5)
+    assert parameters(unet) == parameters(untrained) > parameters(new_unet(cfg, "ldm", 0))
+    assert module_sha256(unet) != module_sha256(untrained)
 
 
-def test_a_size_goes_through_the_bundle(trained, monkeypatch, capsys):
-    made = pipeline.load_unet(paths.FOUNDATION / PART)
+def test_errors_of_a_size_by_noise_level(trained, cfg):
+    table = pretrain.errors_by_noise(PART, cfg)
+    assert list(table.columns) == ["n", "audio condition", "unconditional"]
+    assert table.n.iloc[[0, -1]].tolist() == [0, 999] and np.isfinite(table).all(axis=None)
+    assert (table["audio condition"] != table.unconditional).all()
+
+
+def test_a_size_goes_through_the_bundle(trained, cfg, monkeypatch, capsys):
+    trained_unet = unets.load(trained)
     monkeypatch.setattr("subprocess.run", lambda *args, **options: SimpleNamespace(stdout="c0ffee\n"))
-    foundation.pack()
+    bundle.pack()
     assert re.fullmatch(r"ldm_large: packed, \d\.\d MiB\n", capsys.readouterr().out)
     assert sorted(p.name for p in (paths.BUNDLED / PART).iterdir()) == ["history.csv", "provenance.json", "unet"]
-    bundled = with_foundation(trained, source="bundled")
-    foundation.make(PART, bundled)
-    assert ldm.digest(pipeline.load_unet(paths.FOUNDATION / PART)) == ldm.digest(made.half().float())
-    foundation.pack()
+    bundled = with_foundation(cfg, source="bundled")
+    assert len(pretrain.make(PART, bundled)) == cfg.foundation.ldm.train.steps
+    assert digest(trained) == module_sha256(trained_unet.half().float())
+    assert (trained / "model_index.json").is_file() and bundle.provenance_of(trained)["commit"] == "c0ffee"
+    bundle.pack()
     assert capsys.readouterr().out == "ldm_large: came from the bundle, left alone\n"
-    size = trained.foundation.sizes[PART].model_copy(update={"channels": [24, 24, 24, 48]})
-    with pytest.raises(
-        ValueError, match=r"foundation.sizes.ldm_large.channels differs from the bundle's \(\[24, 24, 48"
-    ):
-        foundation.make(PART, with_foundation(bundled, sizes={PART: size}))
+    size = cfg.foundation.sizes[PART].changed(channels=[24, 24, 24, 48])
+    message = r"foundation.sizes.ldm_large.channels differs from the bundle's \(\[24, 24, 48"
+    with pytest.raises(ValueError, match=message):
+        pretrain.make(PART, with_foundation(bundled, sizes={PART: size}))
 
 
-def test_a_size_is_taken_from_a_checkpoint_of_the_same_parts(trained, tmp_path):
-    source = shutil.copytree(paths.FOUNDATION / PART, tmp_path / "large")
-    (source / "history.csv").unlink()
+def test_a_size_is_taken_from_a_checkpoint_of_the_same_parts(trained, cfg, tmp_path):
+    source = shutil.copytree(trained, tmp_path / "large")
+    for name in ("history.csv", "provenance.json"):
+        (source / name).unlink()
     shutil.copytree(paths.FOUNDATION / "clap", source / "clap")
-    size = trained.foundation.sizes[PART].model_copy(update={"checkpoint": str(source)})
-    published = with_foundation(trained, source="checkpoint", checkpoint="none", sizes={PART: size})
-    before = ldm.digest(pipeline.load_unet(paths.FOUNDATION / PART))
-    assert foundation.make(PART, published).empty
-    assert ldm.digest(pipeline.load_unet(paths.FOUNDATION / PART)) == before
+    size = cfg.foundation.sizes[PART].changed(checkpoint=str(source))
+    published = with_foundation(cfg, source="checkpoint", checkpoint="none", sizes={PART: size})
+    before = digest(trained)
+    assert pretrain.make(PART, published).empty and digest(trained) == before
+    assert bundle.provenance_of(trained) == {"source": "published checkpoint"}
     file = next((source / "vae").glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
-    with pytest.raises(
-        ValueError, match="foundation.sizes.ldm_large.checkpoint: the vae in .* or not the foundation's"
-    ):
-        foundation.make(PART, published)
+    message = "foundation.sizes.ldm_large.checkpoint: the vae in .* or not the foundation's"
+    with pytest.raises(ValueError, match=message):
+        pretrain.make(PART, published)
     shutil.rmtree(source / "unet")
     with pytest.raises(ValueError, match="foundation.sizes.ldm_large.checkpoint: .*unet is missing; convert"):
-        foundation.make(PART, published)
+        pretrain.make(PART, published)
 
 
-def test_a_variant_starts_from_a_size(trained, tmp_path):
-    from foleylib import foley
-
-    choice = trained.foley.variants["large"]
-    started = foley.new_model(choice, 0, trained)
-    assert ldm.digest(started) == ldm.digest(pipeline.load_unet(paths.FOUNDATION / PART))
-    scratch = foley.new_model(choice.model_copy(update={"pretrained": False}), 0, trained)
-    assert ldm.parameters(scratch) == ldm.parameters(started)
-    tuned = foley.tune(choice, 0, trained, pipeline.load_parts(), scratch=tmp_path / "tune")
-    assert tuned.tuning is not None and not torch.equal(tuned.unet.conv_in.weight, started.conv_in.weight)
-    keys = {foley.fingerprint(c, trained.foley.common, 0, trained)
-            for c in (choice, choice.model_copy(update={"init": "ldm"}), choice.model_copy(update={"pretrained": False}))}  # fmt: skip
-    assert len(keys) == 3
+def test_a_system_starts_from_a_size(trained, cfg, tmp_path):
+    system = cfg.systems["large"]
+    start = finetune.initial_unet(system, 0, cfg)
+    assert module_sha256(start) == digest(trained)
+    scratch = finetune.initial_unet(system.changed(pretrained=False), 0, cfg)
+    assert parameters(scratch) == parameters(start) and module_sha256(scratch) != module_sha256(start)
+    tuned = finetune.tune(system, 0, cfg, load_parts(paths.FOUNDATION), scratch=tmp_path / "tune")
+    assert tuned.tuning is not None and not torch.equal(tuned.unet.conv_in.weight, start.conv_in.weight)
+    others = [system, system.changed(init="ldm"), system.changed(pretrained=False)]
+    assert len({finetune.training_key(other, cfg.finetune, 0, cfg) for other in others}) == 3
 
 
 @pytest.mark.parametrize(
-    "change, sentence",
+    ("section", "entries", "name", "values", "sentence"),
     [
-        ({"foundation": {"sizes": {PART: {"channels": [48, 72], "head_channels": 25}}}}, "sizes.ldm_large: channels 48 is no multiple of head_channels 25"),
-        ({"foundation": {"sizes": {"vae": {"channels": [48], "head_channels": 24}}}}, "sizes.vae: .* call it ldm_vae"),
-        ({"foundation": {"sizes": {"latent_clap": {"channels": [48], "head_channels": 24}}}}, "sizes.latent_clap: "),
-        ({"foley": {"variants": {"large": {"tuning": True}}}}, "foley.variants.large.init: missing"),
-        ({"foley": {"variants": {"large": {"init": "xl"}}}}, "foley.variants.large.init is 'xl', which is none of: ldm, ldm_large"),
-        ({"foundation": {"source": "checkpoint", "checkpoint": "x"}}, "needs 'sizes.ldm_large.checkpoint'"),
+        ("foundation", "sizes", PART, {"head_channels": 25}, "ldm_large: channels 24 is no multiple of head_channels"),
+        ("foundation", "sizes", "vae", {"channels": [48], "head_channels": 24}, "sizes.vae: .* call it ldm_vae"),
+        (
+            "foundation",
+            "sizes",
+            "latent_clap",
+            {"channels": [48], "head_channels": 24},
+            "sizes.latent_clap: that is no",
+        ),
+        ("systems", None, "large", {"init": "xl"}, "systems.large.init is 'xl', which is none of: ldm, ldm_large"),
+        ("systems", None, "new", {"corpus": "foley", "tuning": True}, "systems.new.init: missing"),
     ],
-)  # fmt: skip
-def test_what_does_not_fit_is_named(tiny, change, sentence):
-    settings = json.loads(tiny.model_dump_json())
-    for section, values in change.items():
-        for name, value in values.items():
-            settings[section][name] = settings[section][name] | value if isinstance(value, dict) else value
+)
+def test_what_does_not_fit_is_named(tiny, section, entries, name, values, sentence):
+    settings = tiny.model_dump()
+    node = settings[section] if entries is None else settings[section][entries]
+    node[name] = node.get(name, {}) | values
     with pytest.raises(ValueError, match=sentence):
+        params.parse(settings)
+
+
+def test_a_checkpoint_of_every_size_is_asked_for(tiny):
+    settings = tiny.model_dump()
+    settings["foundation"] |= {"source": "checkpoint", "checkpoint": "x"}
+    with pytest.raises(ValueError, match="source 'checkpoint' needs 'sizes.ldm_large.checkpoint'"):
         params.parse(settings)

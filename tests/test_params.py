@@ -1,6 +1,10 @@
 """params.yaml and its profiles: what is accepted, what is refused and how, what a profile changes."""
 
+import importlib.util
+import re
+import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,8 +12,11 @@ import yaml
 from dvc.utils.serialize import modify_yaml
 from ruamel.yaml import YAML
 
-from foleylib import params
-from foleylib.params_schema import Params
+from foleylib import paths
+from foleylib.params import profiles
+from foleylib.params import settings as params
+from foleylib.params.runs import Display
+from foleylib.params.systems import System
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
@@ -19,15 +26,22 @@ def plain():
     return yaml.safe_load((ROOT / "params.yaml").read_text())
 
 
-def refused(where, value):
-    """The message for params.yaml with `value` put at the dotted key `where`."""
-    settings = node = plain()
-    *parents, last = where.split(".")
-    for key in parents:
-        node = node[key]
-    node[last] = value
+def changed(changes):
+    """params.yaml as a dict with values put at dotted keys."""
+    settings = plain()
+    for where, value in changes.items():
+        node = settings
+        *parents, last = where.split(".")
+        for key in parents:
+            node = node[key]
+        node[last] = value
+    return settings
+
+
+def refused(changes):
+    """The message for params.yaml with those changes."""
     with pytest.raises(ValueError) as error:
-        params.parse(settings)
+        params.parse(changed(changes))
     return str(error.value)
 
 
@@ -40,103 +54,136 @@ def leaves(node, where=()):
         yield where, node
 
 
+@pytest.fixture(scope="module")
+def settings():
+    return params.load(ROOT / "params.yaml")
+
+
 @pytest.fixture
-def project(tmp_path):
+def repository(tmp_path):
+    """A folder with params.yaml and its profiles."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     shutil.copytree(ROOT / "params", tmp_path / "params")
     return tmp_path
 
 
-def test_settings_of_the_repository():
-    settings = params.load(ROOT / "params.yaml")
-    assert settings == params.parse(plain()) and settings.audio.samples == settings.audio.rate * settings.audio.seconds
+def test_settings_of_the_repository(settings):
+    assert settings == params.parse(plain())
+    assert [corpus.samples for corpus in settings.corpora.values()] == [20480, 20480]
 
 
-def test_an_experiment_changes_what_it_names_alone(project):
+def test_an_experiment_changes_what_it_names_alone(repository):
     """`dvc exp run -S` writes params.yaml anew; what a quoted string means must survive that."""
-    file = project / "params.yaml"
+    file = repository / "params.yaml"
     with modify_yaml(str(file)) as settings:
-        settings["foley"]["common"]["lclap"]["s_n"] = "clean"
-    expected = plain()
-    expected["foley"]["common"]["lclap"]["s_n"] = "clean"
-    assert params.load(file) == params.parse(expected) != params.parse(plain())
+        settings["finetune"]["lclap"]["s_n"] = "clean"
+    assert params.load(file) == params.parse(changed({"finetune.lclap.s_n": "clean"})) != params.parse(plain())
 
 
 @pytest.mark.parametrize(
-    "where, allowed",
+    ("where", "allowed"),
     [
-        ("sede", "audio, corpora, device, evaluate"),
-        ("audio.sampling_rate", "padding, rate, seconds"),
+        ("sede", "corpora, device, evaluate"),
         ("corpora.foley.class", "ambience, archive, classes"),
         ("foundation.clap.text.width", "heads, hidden, layers, max_tokens, vocabulary"),
         ("foundation.ldm.train.epochs", "accumulate, batch_size, betas"),
-        ("foley.variants.ldm.steps", "condition, init"),
         ("foundation.sizes.ldm_large.width", "channels, checkpoint, head_channels"),
-        ("runs.real.model", "made_from, overrides, seeds, source, tables"),
+        ("systems.ldm.steps", "condition, corpus, init"),
+        ("systems.latent.loss.clap", "allowed here: lclap"),
+        ("runs.real.made_from", "clips, colour, name, tables"),
+        ("runs.real.clips.model", "made_from, sampling, seeds, source"),
+        ("filters.ldm_filter.of", "colour, name, select, tables"),
+        ("filters.ldm_filter.select.kind", "allowed here: of, target"),
+        ("evaluate.reference", "baseline, bootstrap, level, seed, split, splits"),
     ],
 )
 def test_unknown_key_is_named_with_those_allowed(where, allowed):
-    message = refused(where, 1)
+    message = refused({where: 1})
     assert f"- {where}: unknown key; allowed here: " in message and allowed in message
 
 
 @pytest.mark.parametrize(
-    "where, value",
+    ("where", "value"),
     [
         ("seed", "many"),
         ("seed", -1),
-        ("audio.rate", 44100),
-        ("audio.seconds", [1]),
+        ("corpora.foley.rate", 44100),
+        ("corpora.foley.seconds", [1]),
+        ("corpora.foley.padding", "none"),
         ("foundation.ldm.train.steps", 0),
         ("foundation.ldm.train.steps", 2.5),
         ("foundation.clap", 3),
         ("sampling.solver", "euler"),
-        ("foley.common.condition_dropout", 1.5),
-        ("runs.real.source", "imaginary"),
+        ("finetune.condition_dropout", 1.5),
+        ("runs.real.clips.source", "imaginary"),
+        ("runs.real.colour", "blue"),
+        ("filters.ldm_filter.select.target", "picture"),
     ],
 )
-def test_wrong_value_is_named_with_its_place(where, value):
-    message = refused(where, value)
+def test_wrong_value_is_named_with_its_key(where, value):
+    message = refused({where: value})
     assert f"- {where}: " in message and f"(got {value!r}" in message
 
 
 @pytest.mark.parametrize(
-    "where, value, sentence",
+    ("where", "value", "sentence"),
     [
         ("foundation.corpus", "none", "foundation.corpus is 'none', which is none of corpora: foley, broad"),
         ("sampling.corpus", "none", "sampling.corpus is 'none'"),
-        ("runs.ldm.made_from", "models/x", "runs.ldm.made_from is 'models/x', which is none of: models/foundation/ldm"),
+        ("systems.ldm.corpus", "none", "systems.ldm.corpus is 'none', which is none of corpora: foley, broad"),
+        ("runs.ldm.clips.made_from", "models/x", "made_from is 'models/x', which is none of: models/foundation/ldm"),
         ("runs.ldm.tables", ["3"], "runs.ldm.tables.0"),
+        ("runs.ldm_ddim.clips.seeds", [7], "runs.ldm_ddim.clips.seeds: [7] are not all among those trained, [0, 1, 2]"),
+        ("runs.foundation.clips.seeds", [0], "runs.foundation.clips.seeds: [0] are not all among those trained, []"),
+        ("runs.real.clips.sampling", {"steps": 3}, "runs.real.clips.sampling: only a run of source 'model' is sampled"),
+        ("runs.ldm_ddim.clips.sampling", {"solver": "euler"}, "Input should be 'ddim' or 'dpm++'"),
+        ("runs.ldm_ddim.clips.sampling", {"solvers": "ddim"}, "solvers"),
+        ("filters.ldm_filter.select.of", "real", "select.of is 'real', which is none of the sampled runs: foundation"),
         (
-            "filters.ldm_filter.of",
-            "real",
-            "filters.ldm_filter.of is 'real', which is none of the sampled runs: foundation",
+            "filters.ldm",
+            {"name": "x", "select": {"of": "ldm"}},
+            "filters.ldm: runs has that name too; call it ldm_filt",
         ),
         ("selection.calibrate.text", "none", "selection.calibrate.text is 'none', which is none of: scratch"),
-        ("runs.ldm_ddim.seeds", [7], "runs.ldm_ddim.seeds: [7] are not all among those trained"),
-        ("selection.shares", [0.0, 0.5], "a share of 0 lets no candidate through"),
-        ("listening.runs", ["real", "none"], "listening.runs has 'none'"),
-        ("runs.ldm_ddim.overrides", {"solver": "euler"}, "solver"),
-        ("runs.ldm_ddim.overrides", {"solvers": "ddim"}, "solvers"),
-        ("corpora.broad.rate", 48000, "corpora.broad: rate and seconds differ from audio.rate and audio.seconds"),
+        ("selection.shares", [0.0, 0.5], "selection.shares.0: Input should be greater than 0"),
+        ("listening.runs", ["real", "none"], "an entry of listening.runs is 'none', which is none of: real"),
+        ("evaluate.baseline", "real", "evaluate.baseline is 'real', which is none of the sampled runs: foundation"),
+        ("evaluate.baseline", "ldm_filter", "evaluate.baseline is 'ldm_filter', which is none of the sampled runs"),
         ("corpora.foley.clips_per_class", None, "a corpus of kind 'synthetic' needs 'clips_per_class'"),
         ("corpora.foley.kind", "esc50", "a corpus of kind 'esc50' needs 'folds'"),
         ("foundation.source", "checkpoint", "source 'checkpoint' needs 'checkpoint'"),
         ("foundation.ldm.head_channels", 15, "no multiple of head_channels 15"),
         ("foundation.ldm.groups", 7, "and groups 7"),
+        ("foundation.vocoder.segment", 6401, "foundation.vocoder.segment is no multiple of the hop of 160 samples"),
     ],
 )
 def test_impossible_combination_is_explained(where, value, sentence):
-    assert sentence in refused(where, value)
+    assert sentence in refused({where: value})
 
 
-def test_clip_that_cannot_be_halved_is_refused():
-    settings = plain()
-    settings["audio"]["seconds"] = 1.0
-    for corpus in settings["corpora"].values():
-        corpus["seconds"] = 1.0
-    with pytest.raises(ValueError, match="100 mel frames.*multiple of 0.32 s"):
-        params.parse(settings)
+@pytest.mark.parametrize("change", [{"rate": 48000}, {"seconds": 2.56}, {"padding": "center"}])
+def test_a_corpus_beside_the_foundations_is_like_it(change):
+    """VAE and vocoder are of one rate, length and front end: whatever corpus they meet must be so, no other need be."""
+    other = plain()["corpora"]["foley"] | change
+    message = refused({"corpora.foley": other})
+    assert "corpora.foley: rate, seconds and padding differ from those of corpora.broad, but judge uses both" in message
+    message = refused({"corpora.other": other, "systems.tuning.corpus": "other"})
+    assert "- (whole file): corpora.other: rate, " in message and "systems.tuning uses both" in message
+    unused = params.parse(changed({"corpora.other": other}))
+    assert unused.corpora["other"].model_dump().items() >= change.items()
+    assert unused.corpus_of("sampling") == unused.corpora["foley"] != unused.corpora["other"]
+
+
+def test_rate_length_and_front_end_come_from_the_corpora():
+    def changes(**values):
+        return {f"corpora.{name}.{key}": value for name in plain()["corpora"] for key, value in values.items()}
+
+    message = refused(changes(seconds=1.0))
+    assert "corpora.broad.seconds 1.0 makes 100 mel frames" in message and "give a multiple of 0.32 s" in message
+    other = changes(rate=24000, seconds=0.64, padding="center")
+    assert "segment is no multiple of the hop of 240 samples" in refused(other)
+    settings = params.parse(changed(other | {"foundation.vocoder.segment": 7200}))
+    assert (settings.corpus_of("foundation").samples, settings.corpus_of("judge").padding) == (15360, "center")
 
 
 def test_all_problems_are_told_at_once():
@@ -150,24 +197,84 @@ def test_all_problems_are_told_at_once():
     assert "- judge.widths: missing" in lines
 
 
-def test_settings_cannot_be_changed():
+def test_settings_cannot_be_changed_in_place(settings):
     with pytest.raises(ValueError, match="frozen"):
-        params.load(ROOT / "params.yaml").seed = 3
+        settings.seed = 3
 
 
-def test_run_settings():
-    settings = params.load(ROOT / "params.yaml")
+def test_a_changed_section_is_checked(settings):
+    other = settings.changed(sampling=settings.sampling.changed(steps=7))
+    assert other == params.parse(changed({"sampling.steps": 7})) and settings.sampling.steps == 5
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        settings.sampling.changed(steps=0)
+    with pytest.raises(ValueError, match="evaluate.baseline is 'x'"):
+        settings.changed(evaluate=settings.evaluate.changed(baseline="x"))
+
+
+def test_sampling_of_a_run(settings):
     published, usual = settings.sampling_of("ldm_ddim"), settings.sampling_of("ldm")
-    assert usual == settings.sampling and published.solver == "ddim" and published.guidance == usual.guidance
+    assert usual == settings.sampling
+    assert published == settings.sampling.changed(solver="ddim", steps=40)
+    other = params.parse(changed({"filters.ldm_filter.select.of": "ldm_ddim"}))
+    assert other.sampling_of("ldm_filter") == published
+
+
+def test_system_behind_a_run(settings):
+    names = ["real", "reconstruction", "foundation", "ldm", "ldm_ddim", "large", "tuning_latent_filter"]
+    systems = [None, None, None, "ldm", "ldm", "large", "tuning_latent"]
+    assert [settings.system_of(name) for name in names] == systems
+
+
+def test_models_behind_a_run(settings):
+    folder = Path("models/systems/ldm")
+    assert settings.models_of("ldm") == {seed: folder / str(seed) for seed in (0, 1, 2)}
+    assert settings.models_of("ldm_filter") == settings.models_of("ldm")
+    assert settings.models_of("ldm_ddim") == {0: folder / "0"}  # clips.seeds of the run
+    assert settings.models_of("large") == {0: Path("models/systems/large/0")}  # seeds of the system
+    other = params.parse(changed({"seed": 9}))
+    assert other.models_of("foundation") == {9: Path("models/foundation/ldm")}
+    assert list(other.models_of("reconstruction")) == list(other.models_of("real")) == [9]
+    assert list(other.models_of("ldm")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda s: s.entry("systems", "none"), "systems in params.yaml has no 'none'; it has: scratch, label, ldm"),
+        (lambda s: s.entry("filters", "ldm"), "filters in params.yaml has no 'ldm'; it has: ldm_filter"),
+        (lambda s: s.entry("corpora", "none"), "corpora in params.yaml has no 'none'; it has: foley, broad"),
+        (lambda s: s.seeds_of("none"), "systems in params.yaml has no 'none'"),
+        (lambda s: s.models_of("none"), "runs in params.yaml has no 'none'; it has: real, .*, ldm_filter"),
+        (lambda s: s.foundation.section("xl"), "no part 'xl'; it has: clap, vae, vocoder, ldm, ldm_large"),
+    ],
+)
+def test_unknown_names_are_told_with_those_there_are(settings, call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call(settings)
+
+
+def test_display():
+    settings = params.parse(changed({"filters.tuning_filter.colour": "#123456", "runs.label.colour": None}))
+    display = settings.display()
+    assert list(display) == [*settings.runs, *settings.filters]
+    assert display["real"] == Display("Real clips", "#333333") and display["label"].colour is None
+    assert display["ldm_filter"] == Display("LDM, filter", display["ldm"].colour)  # of the run that it selects from
+    assert display["tuning_filter"].colour == "#123456" != display["tuning"].colour
+
+
+def test_no_two_rows_look_alike(settings):
+    display = settings.display()
+    names, colours = [row.name for row in display.values()], [display[run].colour for run in settings.runs]
+    assert len(set(names)) == len(names) and len(set(colours)) == len(colours)
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_profiles_apply_cleanly(project, name):
-    file, before = project / "params.yaml", (project / "params.yaml").read_text()
-    params.apply_profile(name, params=file)
-    assert isinstance(params.load(file), Params)
+def test_profiles_apply_cleanly(repository, name):
+    file, before = repository / "params.yaml", (repository / "params.yaml").read_text()
+    profiles.apply(name, params=file)
+    params.load(file)
     expected, removed = plain(), set()
-    for where, value in leaves(yaml.safe_load((project / "params" / f"{name}.yaml").read_text())):
+    for where, value in leaves(yaml.safe_load((repository / "params" / f"{name}.yaml").read_text())):
         node = expected
         for key in where[:-1]:
             node = node.setdefault(key, {})
@@ -179,81 +286,96 @@ def test_profiles_apply_cleanly(project, name):
         else:
             node[where[-1]] = value
     assert yaml.safe_load(file.read_text()) == expected
-    kept, lines = file.read_text(), [line.split("#", 1) for line in before.splitlines() if "#" in line]
-    assert [c for at, c in lines if c.strip() not in kept and at.split(":")[0].strip() not in removed] == []
-    once = file.read_text()
-    params.apply_profile(name, params=file)
-    assert file.read_text() == once
+    after, lines = file.read_text(), [line.split("#", 1) for line in before.splitlines() if "# " in line]
+    lost = [
+        comment for key, comment in lines if comment.strip() not in after and key.split(":")[0].strip() not in removed
+    ]
+    assert lost == []
+    profiles.apply(name, params=file)
+    assert file.read_text() == after
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_profiles_hold_differences_only(project, name):
+def test_profiles_hold_differences_only(repository, name):
     if name == "text_foley":  # it goes on top of another profile
-        params.apply_profile("paper", params=project / "params.yaml")
-    base = dict(leaves(yaml.safe_load((project / "params.yaml").read_text())))
+        profiles.apply("paper", params=repository / "params.yaml")
+    base = dict(leaves(yaml.safe_load((repository / "params.yaml").read_text())))
     profile = dict(leaves(yaml.safe_load((ROOT / "params" / f"{name}.yaml").read_text())))
     same = [".".join(where) for where, value in profile.items() if where in base and base[where] == value]
     assert same == [], f"params/{name}.yaml repeats params.yaml"
 
 
-def test_variants_and_runs_hold_differences_only():
-    settings, written = params.load(ROOT / "params.yaml"), plain()
-    defaults = {name: field.default for name, field in type(settings.foley.variants["ldm"]).model_fields.items()}
-    for name, changes in written["foley"]["variants"].items():
-        assert [k for k, v in changes.items() if defaults.get(k) == v] == [], f"foley.variants.{name} repeats a default"
+def test_systems_and_runs_hold_differences_only():
+    written = plain()
+    defaults = {name: field.default for name, field in System.model_fields.items()}
+    for name, system in written["systems"].items():
+        assert [k for k, v in system.items() if defaults[k] == v] == [], f"systems.{name} repeats a default"
     for name, run in written["runs"].items():
-        repeated = [k for k, v in run.get("overrides", {}).items() if written["sampling"][k] == v]
-        assert repeated == [], f"runs.{name}.overrides repeats sampling"
+        repeated = [k for k, v in run["clips"].get("sampling", {}).items() if written["sampling"][k] == v]
+        assert repeated == [], f"runs.{name}.clips.sampling repeats sampling"
 
 
-def test_comments_and_order_survive(project):
-    file = project / "params.yaml"
-    (project / "params" / "mine.yaml").write_text("seed: 5\nsampling: {steps: 7}\n")
+def test_comments_and_order_survive(repository):
+    file = repository / "params.yaml"
+    (repository / "params" / "mine.yaml").write_text("seed: 5\nsampling: {steps: 7}\n")
     before = file.read_text().splitlines()
-    params.apply_profile("mine", params=file)
+    profiles.apply("mine", params=file)
     after = YAML().load(file)
     assert after["seed"] == 5 and after["sampling"]["steps"] == 7
     assert list(after) == list(YAML().load(ROOT / "params.yaml")) and file.read_text().splitlines()[:2] == before[:2]
 
 
-def test_profile_can_replace_a_section(project):
-    file = project / "params.yaml"
-    (project / "params" / "mine.yaml").write_text(
-        "listening: {runs: [real, foundation]}\nfilters: {replace: true}\n"
-        "runs: {replace: true, real: {source: real, made_from: data/x}, foundation: {made_from: models/foundation/ldm}}\n"
+def test_profile_can_replace_a_section(repository):
+    file = repository / "params.yaml"
+    (repository / "params" / "mine.yaml").write_text(
+        "listening: {runs: [real, base]}\n"
+        "evaluate: {baseline: base}\n"
+        "filters: {replace: true}\n"
+        "runs:\n"
+        "  replace: true\n"
+        "  real: {name: Real, clips: {source: real, made_from: data/x}}\n"
+        "  base: {name: Base, clips: {made_from: models/foundation/ldm}}\n"
     )
-    params.apply_profile("mine", params=file)
-    assert list(params.load(file).runs) == ["real", "foundation"] and params.load(file).filters == {}
+    profiles.apply("mine", params=file)
+    assert list(params.load(file).rows()) == ["real", "base"]
 
 
-def test_profile_can_remove_an_entry(project):
-    file = project / "params.yaml"
-    (project / "params" / "mine.yaml").write_text("filters: {remove: [large_filter]}\n")
-    params.apply_profile("mine", params=file)
-    assert "large_filter" not in params.load(file).filters and "ldm_filter" in params.load(file).filters
+def test_profile_can_remove_an_entry(repository):
+    file = repository / "params.yaml"
+    (repository / "params" / "mine.yaml").write_text("filters: {remove: [large_filter]}\n")
+    profiles.apply("mine", params=file)
+    assert set(plain()["filters"]) - set(params.load(file).filters) == {"large_filter"}
 
 
-def test_unknown_profile_is_named_with_those_there_are(project):
+def test_unknown_profile_is_named_with_those_there_are(repository):
     with pytest.raises(ValueError, match=f"no profile 'smok'; params/ holds: {', '.join(PROFILES)}"):
-        params.apply_profile("smok", params=project / "params.yaml")
+        profiles.apply("smok", params=repository / "params.yaml")
 
 
-def test_profile_that_does_not_fit_leaves_the_file(project):
-    file, before = project / "params.yaml", (project / "params.yaml").read_text()
-    (project / "params" / "bad.yaml").write_text("sampling: {stepz: 7}\n")
+def test_profile_that_does_not_fit_leaves_the_file(repository):
+    file, before = repository / "params.yaml", (repository / "params.yaml").read_text()
+    (repository / "params" / "bad.yaml").write_text("sampling: {stepz: 7}\n")
     with pytest.raises(ValueError, match="sampling.stepz: unknown key"):
-        params.apply_profile("bad", params=file)
+        profiles.apply("bad", params=file)
     assert file.read_text() == before
 
 
-def test_fingerprint():
-    settings = params.load(ROOT / "params.yaml")
-    one = params.fingerprint(settings.sampling, 3, "x")
-    assert len(one) == 16 and one == params.fingerprint(settings.sampling, 3, "x")
-    other = settings.sampling.model_copy(update={"steps": 7})
-    assert len({one, params.fingerprint(other, 3, "x"), params.fingerprint(settings.sampling, 4, "x")}) == 3
+def test_profiles_from_the_command_line(repository, monkeypatch):
+    monkeypatch.setattr(paths, "PARAMS", repository / "params.yaml")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["params", *arguments])
+        runpy.run_module("foleylib.params", run_name="__main__")
+
+    run("smoke")
+    assert params.load().sampling.steps == 4
+    for arguments, message in (([], "usage: .* PROFILE"), (["smok"], "there is no profile 'smok'")):
+        with pytest.raises(SystemExit, match=message):
+            run(*arguments)
 
 
-def test_table():
-    table = params.table(params.load(ROOT / "params.yaml").foundation.vae)
-    assert table.value["train.steps"] and table.value["weights.kl"] and table.index.is_unique
+def test_comments_name_modules_that_there_are():
+    text = "\n".join(file.read_text() for file in [ROOT / "params.yaml", *(ROOT / "params").glob("*.yaml")])
+    modules = set(re.findall(r"python -m (foleylib[\w.]*)|from (foleylib[\w.]*) import", text))
+    absent = [name for names in modules for name in names if name and importlib.util.find_spec(name) is None]
+    assert modules and absent == []

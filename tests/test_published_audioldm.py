@@ -1,53 +1,67 @@
-import json
+"""A whole published AudioLDM file as a pipeline folder; its noise schedule, sampler and average as we compute them."""
+
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AudioLDMPipeline
+from diffusers.training_utils import EMAModel
 from golden_cases import check, clap_config, original_state, tensor, unet_config, vae_config, vocoder_config
 
-from foleylib import clap, diffusion, ldm, published_audioldm, sampling, vocoder
+from foleylib.diffusion import process
+from foleylib.diffusion.condition import Condition
+from foleylib.diffusion.loss import DiffusionLoss
+from foleylib.networks import clap
+from foleylib.networks.pipeline import Pipeline, scheduler
+from foleylib.networks.published import audioldm
+from foleylib.networks.published.weights import fold_weight_norm
+from foleylib.runtime import parameters
+from foleylib.sampling import sampler
 
-SMALL = {"unet": "06_unet_small_hc16", "vae": "07_vae_small", "vocoder": "05_hifigan_audioldm_16k64_small",
-         "clap": "10_clap_small"}  # fmt: skip
+SMALL = {
+    "unet": "06_unet_small_hc16",
+    "vae": "07_vae_small",
+    "vocoder": "05_hifigan_audioldm_16k64_small",
+    "clap": "10_clap_small",
+}
 
 
-def layout(shared, name):
-    rows = json.loads((shared / "golden" / "keys" / f"ckpt_layout_{name}.json").read_text())
+def layout(golden, name):
+    """The keys of a published file with empty tensors."""
+    rows = golden(f"08_ckpt_layout_{name}").rows
     return {key: torch.empty(shape, dtype=getattr(torch, dtype)) for key, shape, dtype in rows}
 
 
-@pytest.mark.parametrize(
-    "name, ema", [("audioldm-s-full", False), *((name, None) for name in published_audioldm.PUBLISHED)]
-)
-def test_published_layouts_convert_whole(shared, name, ema):
+@pytest.mark.parametrize("name, ema", [("audioldm-s-full", False), *((name, None) for name in audioldm.PUBLISHED)])
+def test_published_layouts_convert_whole(golden, name, ema):
     with torch.device("meta"):
-        state = layout(shared, name)
+        state = layout(golden, name)
         state["cond_stage_model.model.text_branch.embeddings.position_ids"] = torch.empty(1, 514)
-        parts = published_audioldm.split(state)
-        nets = published_audioldm.models(parts, published_audioldm.PUBLISHED[name], ema=ema)
+        parts = audioldm.split(state)
+        nets = audioldm.models(parts, audioldm.PUBLISHED[name], ema=ema)
     assert sum(map(len, parts.values())) == len(state)
     for part in ("unet", "vae", "vocoder"):
         expected = sum(value.numel() for value in parts[part].values())
-        assert ldm.parameters(nets[part]) == expected
+        assert parameters(nets[part]) == expected
 
 
-def test_whole_file_faults_are_named(shared):
+def test_whole_file_faults_are_named(golden):
     with torch.device("meta"):
-        state = layout(shared, "audioldm-s-full")
-        sizes = published_audioldm.PUBLISHED["audioldm-s-full"]
+        state = layout(golden, "audioldm-s-full")
+        sizes = audioldm.PUBLISHED["audioldm-s-full"]
         with pytest.raises(ValueError, match="unexpected keys: first_stage.loss, other; name them in ignore"):
-            published_audioldm.split(state | {"first_stage.loss": torch.zeros(1), "other": torch.zeros(1)})
-        extra = published_audioldm.split(state | {"other.x": torch.zeros(1)}, ignore=("other.",))
+            audioldm.split(state | {"first_stage.loss": torch.zeros(1), "other": torch.zeros(1)})
+        extra = audioldm.split(state | {"other.x": torch.zeros(1)}, ignore=("other.",))
         assert sum(map(len, extra.values())) == len(state)
         with pytest.raises(ValueError, match="missing: first_stage_model.vocoder., scale_factor;"):
-            published_audioldm.split({k: v for k, v in state.items() if "vocoder" not in k and k != "scale_factor"})
-        parts = published_audioldm.split(state)
+            audioldm.split({k: v for k, v in state.items() if "vocoder" not in k and k != "scale_factor"})
+        parts = audioldm.split(state)
         parts["ema"].pop("diffusion_modelout2bias")
         with pytest.raises(ValueError, match="missing .'diffusion_modelout2bias'"):
-            published_audioldm.models(parts, sizes)
+            audioldm.models(parts, sizes)
         with pytest.raises(ValueError, match="convert with ema=False"):
-            published_audioldm.models({**parts, "ema": {}}, sizes, ema=True)
+            audioldm.models({**parts, "ema": {}}, sizes, ema=True)
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +72,16 @@ def miniature(golden, draw_weights, tmp_path_factory):
     tokenizer.save_pretrained(folder / "tokenizer")
     cases = {part: golden(name) for part, name in SMALL.items()}
     states = {part: original_state(case, draw_weights) for part, case in cases.items()}
-    states["vocoder"] = vocoder.fold_weight_norm(states["vocoder"])
+    states["vocoder"] = fold_weight_norm(states["vocoder"])
     words = "text_branch.embeddings.word_embeddings.weight"
     states["clap"][words] = states["clap"][words][: len(tokenizer)]
-    prefixes = published_audioldm.PREFIXES
+    prefixes = audioldm.PREFIXES
     file = {prefixes[part] + key: value for part, state in states.items() for key, value in state.items()}
     file |= {f"model_ema.diffusion_model{k.replace('.', '')}": 0.9 * v for k, v in states["unet"].items()}
     file |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(5)}
-    file |= {"scale_factor": torch.tensor(0.25), "alphas_cumprod": diffusion.schedule()}
+    file |= {"scale_factor": torch.tensor(0.25), "alphas_cumprod": process.schedule()}
     torch.save({"state_dict": file, "epoch": 3, "loss": np.float64(0.5)}, folder / "small.ckpt")
-    sizes = published_audioldm.Sizes(
+    sizes = audioldm.Sizes(
         unet=unet_config(cases["unet"]),
         clap=clap_config(cases["clap"], vocab_size=len(tokenizer)),
         vae=vae_config(cases["vae"]),
@@ -77,9 +91,7 @@ def miniature(golden, draw_weights, tmp_path_factory):
 
 
 def test_miniature_file_becomes_a_pipeline(miniature):
-    from diffusers import AudioLDMPipeline
-
-    folder = published_audioldm.convert_audioldm(
+    folder = audioldm.convert_audioldm(
         miniature.folder / "small.ckpt",
         miniature.folder / "pipeline",
         name=miniature.sizes,
@@ -99,13 +111,13 @@ def test_miniature_file_becomes_a_pipeline(miniature):
 
 
 def test_conversion_writes_nothing_where_a_part_does_not_fit(miniature, tmp_path):
-    convert, sizes, tokenizer = published_audioldm.convert_audioldm, miniature.sizes, miniature.folder / "tokenizer"
+    convert, sizes, tokenizer = audioldm.convert_audioldm, miniature.sizes, miniature.folder / "tokenizer"
     with pytest.raises(ValueError, match="audioldm-s-full"):
         convert(miniature.folder / "small.ckpt", tmp_path / "out", name="audioldm-xl", tokenizer=tokenizer)
     with pytest.raises(ValueError, match="the U-Net does not fit"):
         convert(miniature.folder / "small.ckpt", tmp_path / "out", name="audioldm-s-full", tokenizer=tokenizer)
     torch.save(
-        {"state_dict": miniature.file | {"alphas_cumprod": diffusion.schedule(beta_end=0.02)}}, tmp_path / "a.ckpt"
+        {"state_dict": miniature.file | {"alphas_cumprod": process.schedule(beta_end=0.02)}}, tmp_path / "a.ckpt"
     )
     with pytest.raises(ValueError, match="alphas_cumprod"):
         convert(tmp_path / "a.ckpt", tmp_path / "out", name=sizes, tokenizer=tokenizer)
@@ -119,31 +131,34 @@ def test_conversion_writes_nothing_where_a_part_does_not_fit(miniature, tmp_path
 def test_tokenizer_cuts_texts_at_the_positions_of_the_model(miniature, positions, longest):
     text = SimpleNamespace(vocab_size=miniature.sizes.clap.text_config.vocab_size, max_position_embeddings=positions)
     model = SimpleNamespace(config=SimpleNamespace(text_config=text))
-    assert published_audioldm.read_tokenizer(miniature.folder / "tokenizer", model).model_max_length == longest
+    assert audioldm.read_tokenizer(miniature.folder / "tokenizer", model).model_max_length == longest
 
 
 def test_golden_schedule(golden):
-    case, ours = golden("11_schedule"), diffusion.schedule()
-    sampler = sampling.scheduler(published_audioldm.NOISE, "ddim")
-    check(case, betas=sampler.betas, alphas_cumprod=ours, sqrt_one_minus_alphas_cumprod=(1 - ours).sqrt())
-    check(case, alphas_cumprod=sampler.alphas_cumprod)
+    case, ours = golden("11_schedule"), process.schedule()
+    ddim = scheduler(audioldm.NOISE, "ddim")
+    check(case, betas=ddim.betas, alphas_cumprod=ours, sqrt_one_minus_alphas_cumprod=(1 - ours).sqrt())
+    check(case, alphas_cumprod=ddim.alphas_cumprod)
 
 
 def test_golden_forward_process_and_loss(golden, monkeypatch):
     case = golden("11_forward")
     z_0, eps, n = (tensor(case.inputs[name]) for name in ("x0", "noise", "t"))
+    exact = torch.cat([z_0, torch.full_like(z_0, -100.0)], dim=1)  # moments of a posterior without spread
 
-    def half_tanh(z_n, n, context, class_labels):
+    def half_tanh(z_n, n, tokens, class_labels):
         return SimpleNamespace(sample=0.5 * torch.tanh(z_n))
 
     def loss(part):  # the loss draws its own noise and steps: hand it those of the case
         monkeypatch.setattr(torch, "randn", lambda *size, **options: eps[part])
         monkeypatch.setattr(torch, "randint", lambda *size, **options: n[part])
-        return diffusion.denoising_terms(half_tanh, z_0[part], None, diffusion.schedule(), generator=None)["ddpm"]
+        terms = DiffusionLoss(process.schedule(), Condition(embedding=torch.zeros(1, 1)), scale=1.0)
+        batch = {"moments": exact[part], "embedding": torch.zeros(len(exact[part]), 1)}
+        return terms(half_tanh, batch, torch.Generator())["ddpm"]
 
-    check(case, x_t=diffusion.add_noise(z_0, eps, n, diffusion.schedule()), loss=loss(slice(None))[None])
+    check(case, x_t=process.add_noise(z_0, eps, n, process.schedule()), loss=loss(slice(None))[None])
     check(case, loss_per_item=torch.stack([loss(slice(i, i + 1)) for i in range(len(n))]))
-    check(case, v=sampling.scheduler(published_audioldm.NOISE, "ddim").get_velocity(z_0, eps, n))
+    check(case, v=scheduler(audioldm.NOISE, "ddim").get_velocity(z_0, eps, n))
 
 
 class ToyUnet:
@@ -154,7 +169,7 @@ class ToyUnet:
     def __init__(self):
         self.steps = []
 
-    def __call__(self, z, n, context, class_labels):
+    def __call__(self, z, n, tokens, class_labels):
         self.steps.append(int(n))
         return SimpleNamespace(sample=torch.tanh(0.3 * z + class_labels[:, :, None, None] + n / 1000))
 
@@ -162,18 +177,17 @@ class ToyUnet:
 @pytest.mark.parametrize("eta", [0, 1])
 def test_golden_ddim(golden, monkeypatch, eta):
     case, unet = golden("11_ddim"), ToyUnet()
-    settings, system = case.manifest["config"], sampling.System(unet, None, None, published_audioldm.NOISE)
+    settings, pipeline = case.manifest["config"], Pipeline(unet, None, None, audioldm.NOISE)
     draws = iter([case.inputs["x_T"], *case.inputs["noise"]])  # the sampler draws its own: hand it those of the case
-    monkeypatch.setattr(sampling, "_noise", lambda *_: tensor(next(draws)))
-    options = {"steps": settings["steps"], "guidance": settings["guidance_scale"], "eta": eta, "show": False}
-    z_0 = sampling.sample(system, torch.tensor([[0.2]]), torch.tensor([0.0]), (8, 8, 8), seeds=[0], **options)
+    monkeypatch.setattr(sampler, "_noise", lambda *_: tensor(next(draws)))
+    options = sampler.SamplerOptions(steps=settings["steps"], guidance=settings["guidance_scale"], eta=eta)
+    condition, unconditional = (Condition(embedding=torch.tensor([[c]])) for c in (0.2, 0.0))
+    z_0 = sampler.sample(pipeline, condition, unconditional, (8, 8, 8), seeds=[0], options=options, show=False)
     assert unet.steps == settings["timesteps"]
     check(case, **{f"eta{eta}": z_0})
 
 
 def test_golden_ema(golden):
-    from diffusers.training_utils import EMAModel
-
     case = golden("11_ema")
     weight = torch.nn.Parameter(tensor(case.inputs["w0"]))
     average = EMAModel([weight], decay=case.manifest["config"]["decay"], update_after_step=-1)  # by default one late

@@ -1,4 +1,4 @@
-"""Selection: who is taken and why, relaxation, caps, calibration at equal n, what it costs."""
+"""Selection: who is taken and why, relaxation, caps, cost."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from foleylib import selection
+from foleylib.sampling import selection
 
 DIM = 16
 
@@ -44,32 +44,32 @@ AXIS = np.eye(1, DIM)
 def select_rain(E, wanted, threshold, **changes):
     """(Selected, Source) of one class with its target on the first axis."""
     source = Source({"Rain": E})
-    found = selection.select(source, wanted, {"Rain": threshold}, {"Rain": AXIS}, settings=rules(**changes), seed=0)
-    return found, source
+    result = selection.select(source, wanted, {"Rain": threshold}, {"Rain": AXIS}, settings=rules(**changes), seed=0)
+    return result, source
 
 
-def taken(found):
-    return found.candidates.number[found.candidates.accepted].tolist()
+def taken(result):
+    return result.candidates.number[result.candidates.accepted].tolist()
 
 
 def test_first_clips_to_reach_the_threshold_are_taken():
-    found, source = select_rain(scored([0.1, 0.5, 0.3, 0.2, 0.6, 0.7, 0.9, 0.0]), 3, 0.4)
+    result, source = select_rain(scored([0.1, 0.5, 0.3, 0.2, 0.6, 0.7, 0.9, 0.0]), 3, 0.4)
     assert source.requests == [{"Rain": (0, 3)}, {"Rain": (3, 3)}]
-    assert taken(found) == [1, 4, 5]
+    assert taken(result) == [1, 4, 5]
     columns = ["label", "number", "score", "threshold", "target", "accepted", "reason", "tries"]
-    assert list(found.candidates.columns) == columns
-    assert found.candidates.tries.tolist() == [pd.NA, 2, pd.NA, pd.NA, 3, 1]
-    assert found.accepted.number.tolist() == [1, 4, 5] and found.accepted.index.tolist() == [0, 1, 2]
-    assert found.candidates.score.tolist() == pytest.approx([0.1, 0.5, 0.3, 0.2, 0.6, 0.7])
-    expected = {"label": "Rain", "wanted": 3, "accepted": 3, "candidates": 6, "acceptance": 0.5, "threshold_first": 0.4,
-                "threshold_last": 0.4, "short": False}  # fmt: skip
-    assert found.report.to_dict("records") == [expected]
-    assert selection.sentence(found.report) == ""
+    assert list(result.candidates.columns) == columns
+    assert result.candidates.tries.tolist() == [pd.NA, 2, pd.NA, pd.NA, 3, 1]
+    assert result.accepted.number.tolist() == [1, 4, 5] and result.accepted.index.tolist() == [0, 1, 2]
+    assert result.candidates.score.tolist() == pytest.approx([0.1, 0.5, 0.3, 0.2, 0.6, 0.7])
+    numbers = {"label": "Rain", "wanted": 3, "accepted": 3, "candidates": 6, "acceptance": 0.5}
+    numbers |= {"threshold_first": 0.4, "threshold_last": 0.4, "short": False}
+    assert result.report.to_dict("records") == [numbers]
+    assert selection.sentence(result.report) == ""
 
 
 def test_no_filter_takes_the_first_clips_at_once():
-    found, source = select_rain(scored([-1.0, -0.5, 0.0, 0.5]), 4, selection.NO_FILTER)
-    assert taken(found) == [0, 1, 2, 3] and len(source.requests) == 1
+    result, source = select_rain(scored([-1.0, -0.5, 0.0, 0.5]), 4, selection.NO_FILTER)
+    assert taken(result) == [0, 1, 2, 3] and len(source.requests) == 1
 
 
 def test_embeddings_and_targets_need_not_be_of_unit_length():
@@ -86,28 +86,28 @@ def test_later_rounds_draw_what_is_missing_over_the_share_that_passed():
     _, source = select_rain(scored(0.9 * scores), 20, 0.5, duplicate=2.0)
     # 5 of 20 pass: 15 are missing, 60 would be asked for, the first round is the most; then 15 of 40, 5 missing: 14.
     assert source.requests[:2] == [{"Rain": (0, 20)}, {"Rain": (20, 20)}]
-    found, source = select_rain(scored(0.9 * np.array([1] * 9 + [0] * 6 + [1] * 20)), 10, 0.5, duplicate=2.0)
+    result, source = select_rain(scored(0.9 * np.array([1] * 9 + [0] * 6 + [1] * 20)), 10, 0.5, duplicate=2.0)
     # 9 of 10 pass: ceil(10 / 9) = 2, that fails: twice ceil(12 / 9 * 2) = 3, which fails: ceil(15 / 9 * 3) = 5.
     assert source.requests == [{"Rain": r} for r in [(0, 10), (10, 2), (12, 3), (15, 5)]]
-    assert found.candidates.reason.tolist().count("surplus") == 4 and found.report.accepted.item() == 10
+    assert result.candidates.reason.tolist().count("surplus") == 4 and result.report.accepted.item() == 10
 
 
 def test_full_classes_are_not_drawn_again():
     source = Source({"Rain": scored([0.9] * 4, 1), "DogBark": scored([0.1, 0.9, 0.9, 0.9], 2)})
     thresholds, targets = {"DogBark": 0.5, "Rain": 0.5}, {"DogBark": AXIS, "Rain": AXIS}
-    found = selection.select(source, 2, thresholds, targets, settings=rules(), seed=0)
+    result = selection.select(source, 2, thresholds, targets, settings=rules(), seed=0)
     assert source.requests == [{"DogBark": (0, 2), "Rain": (0, 2)}, {"DogBark": (2, 2)}]
-    assert found.report.label.tolist() == ["DogBark", "Rain"] and found.report.candidates.tolist() == [4, 2]
-    assert found.candidates.groupby("label").number.apply(list).tolist() == [[0, 1, 2, 3], [0, 1]]
+    assert result.report.label.tolist() == ["DogBark", "Rain"] and result.report.candidates.tolist() == [4, 2]
+    assert result.candidates.groupby("label").number.apply(list).tolist() == [[0, 1, 2, 3], [0, 1]]
 
 
 def test_near_duplicates_are_left_out_and_named():
     E = scored([0.9, 0.8, 0.9, 0.85, 0.7])
     E[2], E[3] = E[0], -E[1]
-    found, _ = select_rain(E, 3, 0.5, cap=2)
-    assert found.candidates.reason.tolist() == ["passed", "passed", "near duplicate", "below threshold", "passed"]
-    found, _ = select_rain(E[:3], 3, 0.5, duplicate=1.01, cap=1)
-    assert taken(found) == [0, 1, 2]
+    result, _ = select_rain(E, 3, 0.5, cap=2)
+    assert result.candidates.reason.tolist() == ["passed", "passed", "near duplicate", "below threshold", "passed"]
+    result, _ = select_rain(E[:3], 3, 0.5, duplicate=1.01, cap=1)
+    assert taken(result) == [0, 1, 2]
 
 
 def test_a_clip_below_the_threshold_makes_no_duplicates():
@@ -120,49 +120,49 @@ def test_a_clip_below_the_threshold_makes_no_duplicates():
 
 def test_relaxation_looks_again_best_first():
     scores = [0.42, 0.455, 0.1, 0.46, 0.48, 0.2]
-    found, source = select_rain(scored(scores), 2, 0.5, relax_after=3, relax_by=0.05, cap=9)
+    result, source = select_rain(scored(scores), 2, 0.5, relax_after=3, relax_by=0.05, cap=9)
     assert len(source.requests) == 3
-    assert taken(found) == [3, 4]
-    table = found.candidates
+    assert taken(result) == [3, 4]
+    table = result.candidates
     below = "below threshold"
     assert table.reason.tolist() == [below, "surplus", below, "passed", "passed", below]
     assert table.threshold.tolist() == [0.5, 0.45, 0.5, 0.45, 0.45, 0.5]
     assert table.tries[[4, 3]].tolist() == [6, 0]
-    assert found.report.threshold_first.item() == 0.5 and found.report.threshold_last.item() == 0.45
+    assert result.report.threshold_first.item() == 0.5 and result.report.threshold_last.item() == 0.45
 
 
 def test_relaxation_keeps_near_duplicates_out():
     E = scored([0.46, 0.46, 0.2, 0.1, 0.3, 0.0, 0.47, 0.4])
     E[1] = E[0]
-    found, _ = select_rain(E, 2, 0.5, relax_after=2, cap=4)
-    assert found.candidates.reason[:2].tolist() == ["passed", "near duplicate"]
-    assert taken(found) == [0, 6]
+    result, _ = select_rain(E, 2, 0.5, relax_after=2, cap=4)
+    assert result.candidates.reason[:2].tolist() == ["passed", "near duplicate"]
+    assert taken(result) == [0, 6]
 
 
 def test_a_round_with_a_clip_ends_the_run_of_failures():
     scores = [0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1]
-    found, _ = select_rain(scored(scores), 2, 0.5, relax_after=3, cap=3)
-    assert found.report.threshold_last.item() == 0.5  # one failure, a clip, one failure, cap
-    found, _ = select_rain(scored(scores), 2, 0.5, relax_after=1, cap=3)
-    assert found.report.threshold_last.item() == 0.4
+    result, _ = select_rain(scored(scores), 2, 0.5, relax_after=3, cap=3)
+    assert result.report.threshold_last.item() == 0.5  # one failure, a clip, one failure, cap
+    result, _ = select_rain(scored(scores), 2, 0.5, relax_after=1, cap=3)
+    assert result.report.threshold_last.item() == 0.4
 
 
 def test_threshold_falls_again_and_never_below_no_filter():
-    found, _ = select_rain(scored([-0.95] * 6), 1, 0.9, relax_after=1, relax_by=0.7, cap=9)
-    assert found.report.threshold_last.item() == -1 and taken(found) == [0]
-    assert found.report.candidates.item() == 3
+    result, _ = select_rain(scored([-0.95] * 6), 1, 0.9, relax_after=1, relax_by=0.7, cap=9)
+    assert result.report.threshold_last.item() == -1 and taken(result) == [0]
+    assert result.report.candidates.item() == 3
 
 
 def test_each_fall_takes_its_own_run_of_failures():
-    found, _ = select_rain(scored([-0.9] * 7), 1, 0.5, relax_after=2, cap=7)
-    assert found.report.threshold_last.item() == pytest.approx(0.35)  # after rounds 2, 4 and 6
+    result, _ = select_rain(scored([-0.9] * 7), 1, 0.5, relax_after=2, cap=7)
+    assert result.report.threshold_last.item() == pytest.approx(0.35)  # after rounds 2, 4 and 6
 
 
 def test_cap_stops_the_draws_and_the_sentence_says_so():
-    found, source = select_rain(scored([0.9] + [0.0] * 20), 3, 0.5, cap=4, relax_by=0.0)
-    assert found.report.candidates.item() == 12 == sum(count for r in source.requests for _, count in r.values())
-    assert found.report.short.item() and found.report.acceptance.item() == pytest.approx(1 / 12)
-    assert selection.sentence(found.report) == (
+    result, source = select_rain(scored([0.9] + [0.0] * 20), 3, 0.5, cap=4, relax_by=0.0)
+    assert result.report.candidates.item() == 12 == sum(count for r in source.requests for _, count in r.values())
+    assert result.report.short.item() and result.report.acceptance.item() == pytest.approx(1 / 12)
+    assert selection.sentence(result.report) == (
         "selection: Rain has 1 of 3 clips after 12 candidates; lower its threshold or raise selection.cap"
     )
 
@@ -213,16 +213,16 @@ def test_targets_are_drawn_evenly():
 )
 def test_whatever_is_drawn_the_promises_hold(scores, wanted, cap, threshold, duplicate, relax_after, relax_by):
     E, knobs = scored(scores), {"duplicate": duplicate, "cap": cap, "relax_after": relax_after, "relax_by": relax_by}
-    found, source = select_rain(E, wanted, threshold, **knobs)
-    table, report, chosen = found.candidates, found.report.iloc[0], taken(found)
-    assert len(chosen) == report.accepted <= wanted and len(table) == report.candidates <= cap * wanted
+    result, source = select_rain(E, wanted, threshold, **knobs)
+    table, report, numbers = result.candidates, result.report.iloc[0], taken(result)
+    assert len(numbers) == report.accepted <= wanted and len(table) == report.candidates <= cap * wanted
     assert table.number.tolist() == list(range(len(table)))
-    assert report.short == (len(chosen) < wanted) == bool(selection.sentence(found.report))
-    assert len(chosen) == wanted or len(table) == cap * wanted
+    assert report.short == (len(numbers) < wanted) == bool(selection.sentence(result.report))
+    assert len(numbers) == wanted or len(table) == cap * wanted
     assert (table.score[table.accepted] >= table.threshold[table.accepted]).all()
     assert (table.threshold >= report.threshold_last).all() and report.threshold_last >= -1
-    similar = E[chosen] @ E[chosen].T - 2 * np.eye(len(chosen))
-    assert not chosen or similar.max() < duplicate + 1e-9
+    similar = E[numbers] @ E[numbers].T - 2 * np.eye(len(numbers))
+    assert not numbers or similar.max() < duplicate + 1e-9
     assert (table.accepted == (table.reason == "passed")).all() and table.tries.sum() <= len(table)
     assert all(count <= wanted for r in source.requests for _, count in r.values())
     assert select_rain(E, wanted, threshold, **knobs)[0].candidates.equals(table)
@@ -236,16 +236,16 @@ def test_whatever_is_drawn_the_promises_hold(scores, wanted, cap, threshold, dup
     duplicate=st.floats(0.3, 1.0),
     sizes=st.lists(st.integers(1, 9), min_size=40, max_size=40),
 )
-def test_size_of_the_rounds_changes_no_choice(scores, wanted, threshold, duplicate, sizes):
+def test_size_of_the_rounds_changes_no_decision(scores, wanted, threshold, duplicate, sizes):
     E = scored(scores)
-    pool = selection.Pool("Rain", wanted, threshold, AXIS)
+    pool = selection.Pool("Rain", wanted, threshold, AXIS, rules(duplicate=duplicate, relax_by=0.0), 0)
     for size in sizes:
         part = E[len(pool.rows) :][:size]
         if len(part) and len(pool.taken) < wanted:
-            selection.take_round(pool, part, settings=rules(duplicate=duplicate, relax_by=0.0), seed=0)
-    found, _ = select_rain(E, wanted, threshold, duplicate=duplicate, relax_by=0.0, cap=40 // wanted)
-    reached = len(found.candidates)
-    assert [n for n in pool.taken if n < reached] == taken(found)
+            pool.add(part)
+    result, _ = select_rain(E, wanted, threshold, duplicate=duplicate, relax_by=0.0, cap=40 // wanted)
+    reached = len(result.candidates)
+    assert [n for n in pool.taken if n < reached] == taken(result)
 
 
 def test_targets_of_highest_mean_similarity():
@@ -253,8 +253,8 @@ def test_targets_of_highest_mean_similarity():
     E = np.stack([np.cos(angles), np.sin(angles)], 1)
     mean = (E @ E.T - np.eye(5)).sum(0) / 4
     order = np.argsort(-mean)
-    found = selection.multi_targets(3 * E, 3)
-    assert np.allclose(found, E[order[:3]]) and 4 not in order[:3]
+    result = selection.multi_targets(3 * E, 3)
+    assert np.allclose(result, E[order[:3]]) and 4 not in order[:3]
     assert np.allclose(selection.multi_targets(E, 5), E[order])
 
 
@@ -262,16 +262,17 @@ def test_economics_by_class_and_in_total():
     report = pd.DataFrame(
         {"label": ["Rain", "DogBark", "Keyboard"], "accepted": [10, 20, 0], "candidates": [40, 30, 20]}
     )
-    found = selection.economics(report, 0.5).set_index("label")
-    assert found.loc["Rain"].to_dict() == {"accepted": 10, "candidates": 40, "candidates_per_clip": 4, "seconds": 20,
-                                           "seconds_per_clip": 2}  # fmt: skip
-    assert np.isinf(found.seconds_per_clip["Keyboard"]) and np.isinf(found.candidates_per_clip["Keyboard"])
-    assert found.loc["all", ["accepted", "candidates", "candidates_per_clip", "seconds"]].tolist() == [30, 90, 3, 45]
+    costs = ["accepted", "candidates", "candidates_per_clip", "seconds", "seconds_per_clip"]
+    result = selection.economics(report, 0.5).set_index("label")
+    assert list(result.columns) == costs
+    assert result.loc["Rain", costs].tolist() == [10, 40, 4, 20, 2]
+    assert np.isinf(result.seconds_per_clip["Keyboard"]) and np.isinf(result.candidates_per_clip["Keyboard"])
+    assert result.loc["all", costs].tolist() == [30, 90, 3, 45, 1.5]
 
 
-def run_select(draw, wanted=2, thresholds=None, targets=None, **changes):
-    thresholds = {"Rain": 0.5} if thresholds is None else thresholds
-    return selection.select(draw, wanted, thresholds, targets or {"Rain": AXIS}, settings=rules(**changes), seed=0)
+def run_select(draw, thresholds=None, targets=None):
+    thresholds, targets = thresholds or {"Rain": 0.5}, targets or {"Rain": AXIS}
+    return selection.select(draw, 2, thresholds, targets, settings=rules(), seed=0)
 
 
 E = scored(np.linspace(-0.9, 0.9, 8))
@@ -280,9 +281,6 @@ E = scored(np.linspace(-0.9, 0.9, 8))
 @pytest.mark.parametrize(
     "call,message",
     [
-        (lambda: run_select(Source({}), wanted=0), "wanted=0"),
-        (lambda: run_select(Source({}), cap=0), "selection.cap=0"),
-        (lambda: run_select(Source({}), thresholds={}), r"classes=\[\]"),
         (lambda: run_select(Source({}), thresholds={"Rain": np.nan}), "no cosine similarity"),
         (lambda: run_select(Source({}), targets={"DogBark": AXIS}), "targets has no Rain, only DogBark"),
         (lambda: run_select(Source({}), targets={"Rain": AXIS[0]}), r"targets of Rain: shape \(16,\)"),
@@ -294,7 +292,6 @@ E = scored(np.linspace(-0.9, 0.9, 8))
         (lambda: selection.multi_targets(E, 9), "k=9 of 8"),
         (lambda: selection.multi_targets(E, 0), "k=0 of 8"),
         (lambda: selection.multi_targets(E[:1], 1), "at least 2 clips"),
-        (lambda: selection.economics(pd.DataFrame(), -1.0), "seconds_per_candidate=-1.0"),
     ],
 )
 def test_bad_input_stops_with_a_sentence(call, message):

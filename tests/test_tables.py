@@ -1,34 +1,23 @@
-"""Tables: published numbers against their own averages, cells, refusals, stable files."""
+"""Tables: published numbers against their own averages, cells, refusals, settings and what made a part."""
 
 import numpy as np
-import pandas
+import pandas as pd
 import pytest
+from pydantic import BaseModel
 
-from foleylib import synth, tables
+from foleylib.report import tables
+from foleylib.report.style import Display
+from foleylib.runtime import write_csv
 
-CLASSES = list(synth.FOLEY)
-COLUMNS = [
-    "paper",
-    "table",
-    "run",
-    "class",
-    "metric",
-    "embedder",
-    "value",
-    "low",
-    "high",
-    "n",
-    "seed",
-    "published",
-    "comparable",
-    "protocol",
-]
+CLASSES = ["DogBark", "Footstep", "GunShot", "Keyboard", "MovingMotorVehicle", "Rain", "Sneeze_Cough"]
+DISPLAY = {"ldm": Display("LDM", "#0173b2"), "latent": Display("LDM + latent CLAP", "#cc78bc")}
+FAD = {"metric": "fad", "classes": CLASSES, "display": DISPLAY}
 
 
 def row(run, class_, value, *, metric="fad", embedder="vggish", seed=0, published=np.nan, comparable=False, width=0.5):
-    low, high = value - width, value + width
-    return dict(zip(COLUMNS, ["p", "I", run, class_, metric, embedder, value, low, high, 60, seed, published,
-                              comparable, "card"]))  # fmt: skip
+    scores = {"value": value, "low": value - width, "high": value + width, "n": 60, "seed": seed}
+    what = {"paper": "p", "table": "I", "run": run, "class": class_, "metric": metric, "embedder": embedder}
+    return what | scores | {"published": published, "comparable": comparable, "protocol": "card"}
 
 
 @pytest.fixture
@@ -36,17 +25,20 @@ def summary():
     rows = [row("ldm", c, 1.0 + i, published=2.0 + i) for i, c in enumerate(CLASSES)]
     rows += [row("latent", c, 2.0 + i, published=3.0, comparable=True) for i, c in enumerate(CLASSES[:-1])]
     rows += [row("ldm", "all", 9.0), row("ldm", "all", 0.4567, metric="clap_score", embedder="clap", width=0.02)]
-    return pandas.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows)
+
+
+def with_row(summary, *args, **options):
+    return pd.concat([summary, pd.DataFrame([row(*args, **options)])])
 
 
 def test_published_tables_agree_with_their_own_averages():
-    latent = tables.published(*tables.PUBLISHED_LATENT_CLAP)
+    latent = tables.published("latent-clap-loss", "I")
     assert latent.shape == (9, 9) and list(latent.columns) == [*CLASSES, "average", "std"]
-    np.testing.assert_allclose(
-        latent[CLASSES].mean(axis=1), latent["average"], atol=0.006
-    )  # the paper has 7.05 for 7.056
-    np.testing.assert_allclose(latent[CLASSES].std(axis=1), latent["std"], atol=0.011)
-    text = tables.published(*tables.PUBLISHED_TEXT_FOLEY)
+    means, deviations = latent[CLASSES].mean(axis=1), latent[CLASSES].std(axis=1)
+    np.testing.assert_allclose(means, latent["average"], atol=0.006)  # the paper has 7.05 for 7.056
+    np.testing.assert_allclose(deviations, latent["std"], atol=0.011)
+    text = tables.published("text-driven-foley", "1")
     assert text.loc["Baseline", CLASSES].mean() == pytest.approx(text.loc["Baseline", "average"], abs=0.005)
     audio = tables.published("text-driven-foley", "2").loc["Audio embedding", "MovingMotorVehicle"]
     small = text.loc["LDM-S+Pre+Text+Filter+Tuned", CLASSES[:4] + CLASSES[6:]].sum()
@@ -61,44 +53,48 @@ def test_published_of_several_metrics_has_them_as_columns():
 
 
 def test_ours_and_published(summary):
-    reference = pandas.DataFrame({"average": [8.74]}, index=["ldm"])
-    frame = tables.ours_and_published(
-        summary, metric="fad", runs=["ldm", "latent"], classes=CLASSES, names={"latent": "Ours"}, reference=reference
-    )
-    assert list(frame.index) == ["LDM", "Ours"] and frame.columns.names == ["FAD ↓", "† not comparable"]
-    assert frame.loc["LDM", ("Dog bark", "ours")] == "1.00 [0.50, 1.50]"
-    assert frame.loc["LDM", ("Dog bark", "published")] == "2.00 †"
-    assert frame.loc["Ours", ("Dog bark", "published")] == "3.00"
-    assert frame.loc["LDM", ("Average", "ours")] == "4.00" and frame.loc["LDM", ("Average", "published")] == "8.74 †"
-    assert frame.loc["Ours", ("Average", "ours")] == "–", "a class is missing, so there is no average"
-    assert frame.loc["Ours", ("Sneeze, cough", "ours")] == "–"
+    reference = pd.DataFrame({"average": [8.74]}, index=["ldm"])
+    frame = tables.ours_and_published(summary, runs=["ldm", "latent"], reference=reference, **FAD)
+    assert frame.columns.names == ["FAD ↓", "† not comparable"]
+    ldm, latent = frame.loc["LDM"], frame.loc["LDM + latent CLAP"]
+    assert ldm["Dog bark", "ours"] == "1.000 [0.500, 1.500]" and ldm["Dog bark", "published"] == "2.000 †"
+    assert latent["Dog bark", "published"] == "3.000"
+    assert ldm["Average", "ours"] == "4.000" and ldm["Average", "published"] == "8.740 †"
+    assert latent["Average", "ours"] == "–", "a class is missing, so there is no average"
+    assert latent["Sneeze, cough", "ours"] == "–"
 
 
 def test_average_of_the_summary_keeps_its_interval(summary):
-    summary = pandas.concat([summary, pandas.DataFrame([row("ldm", "average", 4.25)])])
-    frame = tables.ours_and_published(summary, metric="fad", runs=["ldm"], classes=CLASSES)
-    assert frame.loc["LDM", ("Average", "ours")] == "4.25 [3.75, 4.75]"
+    frame = tables.ours_and_published(with_row(summary, "ldm", "average", 4.25), runs=["ldm"], **FAD)
+    assert frame.loc["LDM", ("Average", "ours")] == "4.250 [3.750, 4.750]"
 
 
-def test_survives_the_trip_through_csv(summary, tmp_path):
-    again = pandas.read_csv(tables.write(summary, tmp_path / "summary.csv"))
-    frames = [
-        tables.ours_and_published(s, metric="fad", runs=["ldm", "latent"], classes=CLASSES) for s in (summary, again)
-    ]
-    pandas.testing.assert_frame_equal(*frames)
+@pytest.mark.parametrize("seed", [0, np.nan], ids=["a seed", "no seed"])
+def test_deviation_over_classes(summary, seed):
+    frame = tables.ours_and_published(summary.assign(seed=seed), runs=["ldm"], std=True, **FAD)
+    assert frame.loc["LDM", ("Std.", "ours")] == "2.160"  # of 1 to 7
+
+
+def test_tables_survive_the_trip_through_csv(summary, tmp_path):
+    again = pd.read_csv(write_csv(summary, tmp_path / "summary.csv"))
+    frames = [tables.ours_and_published(s, runs=["ldm", "latent"], **FAD) for s in (summary, again)]
+    pd.testing.assert_frame_equal(*frames)
+    text = write_csv(frames[0].iloc[:, :2], tmp_path / "table.csv").read_bytes().decode()
+    assert text.startswith('System,Dog bark ours,Dog bark published\nLDM,"1.000 [0.500, 1.500]",2.000 †\n')
+    plain = pd.DataFrame({"a": [1 / 3, 1e-9], "b": ["x", None]})
+    assert write_csv(plain, tmp_path / "deep" / "plain.csv").read_bytes() == b"a,b\n0.333333,x\n1e-09,\n"
 
 
 def test_seeds_become_mean_and_deviation(summary):
-    summary = pandas.concat([summary, pandas.DataFrame([row("ldm", "Rain", 8.0, seed=1)])])
-    frame = tables.ours_and_published(summary, metric="fad", runs=["ldm"], classes=["Rain"], average=False)
-    assert frame.loc["LDM", ("Rain", "ours")] == "7.00 ± 1.41 (2 seeds)"
+    frame = tables.ours_and_published(with_row(summary, "ldm", "Rain", 8.0, seed=1), runs=["ldm"], **FAD)
+    assert frame.loc["LDM", ("Rain", "ours")] == "7.000 ± 1.414 (2 seeds)"
 
 
 def test_overview_splits_embedders_and_orders_metrics(summary):
-    summary = pandas.concat([summary, pandas.DataFrame([row("ldm", "all", 3.0, embedder="clap")])])
-    frame = tables.metrics_overview(summary, ["ldm", "latent"])
-    assert list(frame.columns) == ["FAD (vggish) ↓", "FAD (clap) ↓", "CLAP score ↑"]
-    assert frame.loc["LDM", "CLAP score ↑"] == "0.457 [0.437, 0.477]" and set(frame.loc["LDM + latent CLAP"]) == {"–"}
+    summary = with_row(with_row(summary, "ldm", "all", 3.0, embedder="clap"), "ldm", "all", 0.5, metric="own")
+    frame = tables.metrics_overview(summary, ["ldm", "nobody"], display=DISPLAY)
+    assert list(frame.columns) == ["FAD (vggish) ↓", "FAD (clap) ↓", "CLAP score ↑", "own"]
+    assert frame.loc["LDM", "CLAP score ↑"] == "0.457 [0.437, 0.477]" and set(frame.loc["nobody"]) == {"–"}
 
 
 def test_refuses_what_is_missing_or_ambiguous(summary):
@@ -106,31 +102,51 @@ def test_refuses_what_is_missing_or_ambiguous(summary):
         tables.select(summary, metric="fad", runs=["nobody"])
     with pytest.raises(ValueError, match="metric='fid'"):
         tables.select(summary, metric="fid", runs=["ldm"])
-    twice = pandas.concat([summary, pandas.DataFrame([row("ldm", "Rain", 3.0, embedder="panns")])])
+    twice = with_row(summary, "ldm", "Rain", 3.0, embedder="panns")
     with pytest.raises(ValueError, match=r"class 'Rain'.*'embedder': \['vggish', 'panns'\]"):
         tables.select(twice, metric="fad", runs=["ldm"])
 
 
-def test_write_is_stable_and_flat(summary, tmp_path):
-    frame = tables.ours_and_published(summary, metric="fad", runs=["ldm"], classes=["Rain"], average=False)
-    text = tables.write(frame, tmp_path / "deep" / "table.csv").read_bytes().decode()
-    assert text == 'System,Rain ours,Rain published\nLDM,"6.00 [5.50, 6.50]",7.00 †\n'
-    plain = pandas.DataFrame({"a": [1 / 3, 1e-9], "b": ["x", None]})
-    assert tables.write(plain, tmp_path / "plain.csv").read_bytes() == b"a,b\n0.333333,x\n1e-09,\n"
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_deviation_over_classes(summary):
-    frame = tables.ours_and_published(summary, metric="fad", runs=["ldm"], classes=CLASSES, std=True)
-    scores = summary[(summary.run == "ldm") & (summary.metric == "fad") & summary["class"].isin(CLASSES)]
-    assert frame[tables.CLASSES["std"], "ours"].iloc[0].startswith(f"{scores.value.std(ddof=1):.2f}")
-
-
 def test_rows_of_one_table(summary):
-    twice = pandas.concat(
-        [summary.assign(paper="p", table="1"), summary[summary.run == "ldm"].assign(paper="q", table="2")]
-    )
+    twice = pd.concat([summary.assign(table="1"), summary[summary.run == "ldm"].assign(paper="q", table="2")])
     here = tables.of_table(twice, "q", "2")
     assert set(here.run) == set(summary.run) and len(here) == len(summary)
     assert here[here.run != "ldm"].published.isna().all()
     assert not tables.of_table(twice, "", "").duplicated(["run", "class", "metric", "embedder", "seed"]).any()
+
+
+class Train(BaseModel):
+    steps: int
+    betas: list[float]
+
+
+class Part(BaseModel):
+    size: int | None
+    train: Train
+
+
+SECTION = Part(size=None, train=Train(steps=10, betas=[0.9, 0.99]))
+
+
+def test_settings_are_a_line_each():
+    table = tables.settings(SECTION)
+    assert table.index.name == "setting"
+    assert table.value.to_dict() == {"size": "None", "train.steps": "10", "train.betas": "[0.9, 0.99]"}
+
+
+def test_settings_of_a_part_are_those_it_was_trained_with():
+    section, corpus = SECTION.model_dump(), {"kind": "synthetic", "seed": 2}
+    trained_here = {"settings": section, "corpus": corpus, "seed": 0, "held_out": {"val_kl": 0.5}}
+    assert tables.made_by(trained_here, SECTION).equals(tables.settings(SECTION))
+    bundled = trained_here | {"settings": {"size": 7}, "commit": "abc", "sha256": {"model": "def"}}
+    assert tables.made_by(bundled, SECTION).value.to_dict() == {
+        "size": "7",
+        "corpus.kind": "synthetic",
+        "corpus.seed": "2",
+        "seed": "0",
+        "held_out.val_kl": "0.5",
+        "commit": "abc",
+    }
+    assert tables.made_by({"source": "published checkpoint"}, SECTION).value.to_dict() == {
+        "source": "published checkpoint"
+    }

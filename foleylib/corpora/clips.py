@@ -3,33 +3,106 @@
 import hashlib
 import json
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from foleylib import audio
-from foleylib.corpora.manifest import CorpusError
+from foleylib.audio.io import AudioError, fit_length, peak_normalise, read, remove_dc, resample, write
+from foleylib.corpora.synth.render import captions, render
+from foleylib.params.corpora import Corpus
 
 FULL_SCALE = 0.9999
 LOUD_STEP_SECONDS = 0.01
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What is done to every clip of a corpus; `rate` in Hz, `length` in samples, seconds in s."""
+def make_clips(records: list[dict], settings: Corpus, root: Path | None, out: Path) -> list[dict]:
+    """Write a batch of clips, `out/audio/<id>.wav` each; returns their manifest rows.
 
-    rate: int
-    length: int
-    fit: str
-    crop: str
-    min_seconds: float
-    seed: int
-    ambience: float
+    A clip that cannot be used comes back as {"problem": sentence}, so that the caller can name all of them at once.
+    """
+    return [_make_clip(record, settings, root, out) for record in records]
 
 
-def loudest_offset(wave, length, rate):
+def _make_clip(record: dict, settings: Corpus, root: Path | None, out: Path) -> dict:
+    try:
+        wave, row = _rendered(record, settings) if root is None else _recorded(root / record["source_path"], settings)
+    except AudioError as error:
+        return {"problem": str(error)}
+    path = f"audio/{record['id']}.wav"
+    write(out / path, wave, settings.rate)
+    samples, _ = soundfile.read(out / path, dtype="int16")
+    sha256 = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
+    seconds = settings.samples / settings.rate
+    return {**record, **row, "path": path, "rate": settings.rate, "seconds": seconds, "sha256": sha256}
+
+
+def _rendered(record: dict, settings: Corpus) -> tuple[np.ndarray, dict]:
+    label, index, rate, seconds = record["label"], record["index"], settings.rate, settings.samples / settings.rate
+    wave, info = render(label, seed=settings.seed, index=index, rate=rate, seconds=seconds, ambience=settings.ambience)
+    choices = captions(label)
+    pick = np.random.default_rng([settings.seed, index, zlib.crc32(label.encode())]).integers(len(choices))
+    return wave, {
+        "caption": choices[pick],
+        "operations": f"rendered at {rate} Hz",
+        "events": json.dumps(info["events"]),
+        "parameters": json.dumps(info["parameters"], sort_keys=True),
+        "source_rate": rate,
+        "source_seconds": seconds,
+        "source_clipped": _clipped(wave),
+    }
+
+
+def _recorded(path: Path, settings: Corpus) -> tuple[np.ndarray, dict]:
+    source, rate = read(path)
+    channels, seconds = soundfile.info(path).channels, len(source) / rate
+    if seconds < settings.min_seconds or round(seconds * settings.rate) == 0:
+        remedy = "remove it, or lower min_seconds"
+        raise AudioError(f"{path}: {seconds:.3f} s is shorter than min_seconds={settings.min_seconds}; {remedy}")
+    wave, operations = shape_wave(source, rate, settings)
+    if channels > 1:
+        operations.insert(0, f"mean of {channels} channels")
+    return wave, {
+        "operations": "; ".join(operations),
+        "events": "[]",
+        "parameters": "{}",
+        "source_rate": rate,
+        "source_seconds": seconds,
+        "source_clipped": _clipped(source),
+    }
+
+
+def _clipped(wave: np.ndarray) -> float:
+    return float(np.mean(np.abs(wave) >= FULL_SCALE))
+
+
+def shape_wave(wave: np.ndarray, from_rate: int, settings: Corpus) -> tuple[np.ndarray, list[str]]:
+    """Resample, crop, remove DC, fit to the length and keep the peak below full scale.
+
+    Returns the wave [shape=(settings.samples,), float32], in [-1, 1], and what was done to it, in order.
+    """
+    rate, length, operations = settings.rate, settings.samples, []
+    if from_rate != rate:
+        wave = resample(wave, from_rate, rate)
+        operations.append(f"resampled {from_rate}->{rate} (soxr HQ)")
+    if len(wave) > length:
+        offset = loudest_offset(wave, length, rate) if settings.crop == "loudest" else 0
+        wave = wave[offset : offset + length]
+        operations.append(f"cropped at {offset / rate:.2f} s")
+    wave = remove_dc(wave)
+    operations.append("DC removed")
+    if len(wave) < length:
+        filled = "repeated" if settings.fit == "repeat" else "padded with zeros"
+        operations.append(f"{filled} {len(wave) / rate:.2f}->{length / rate:.2f} s")
+        wave = fit_length(wave, length, mode=settings.fit)
+    peak = float(np.abs(wave).max())
+    if peak > 1:
+        wave = peak_normalise(wave, FULL_SCALE)
+        operations.append(f"scaled by {FULL_SCALE / peak:.4f} against clipping")
+    return wave, operations
+
+
+def loudest_offset(wave: np.ndarray, length: int, rate: int) -> int:
     """Offset of the window of `length` samples with most energy, searched in steps of 10 ms.
 
     Windows within 1 % of the most energy count as equal, and the middle one is taken: a short event then stands
@@ -41,105 +114,3 @@ def loudest_offset(wave, length, rate):
     energy = total[starts + length] - total[starts]
     best = starts[energy >= 0.99 * energy.max()]
     return int(best[len(best) // 2])
-
-
-def shape_wave(wave, from_rate, recipe):
-    """Resample, crop, remove DC, fit to the length and keep the peak below full scale.
-
-    Parameters
-    ----------
-    wave : np.ndarray [shape=(T,), float32]
-        mono, at `from_rate` (in Hz)
-    from_rate : int > 0
-    recipe : Recipe
-
-    Returns
-    -------
-    wave : np.ndarray [shape=(recipe.length,), float32]
-        in [-1, 1]
-    operations : list of str
-        what was done, in order
-    """
-    operations = []
-    if from_rate != recipe.rate:
-        wave = audio.resample(wave, from_rate, recipe.rate)
-        operations.append(f"resampled {from_rate}->{recipe.rate} (soxr HQ)")
-    if len(wave) > recipe.length:
-        offset = loudest_offset(wave, recipe.length, recipe.rate) if recipe.crop == "loudest" else 0
-        wave = wave[offset : offset + recipe.length]
-        operations.append(f"cropped at {offset / recipe.rate:.2f} s")
-    wave = audio.remove_dc(wave)
-    operations.append("DC removed")
-    if len(wave) < recipe.length:
-        done = "repeated" if recipe.fit == "repeat" else "padded with zeros"
-        operations.append(f"{done} {len(wave) / recipe.rate:.2f}->{recipe.length / recipe.rate:.2f} s")
-        wave = audio.fit_length(wave, recipe.length, mode=recipe.fit)
-    return _below_full_scale(wave, operations)
-
-
-def _below_full_scale(wave, operations):
-    peak = float(np.abs(wave).max(initial=0))
-    if peak <= 1:
-        return wave, operations
-    return audio.peak_normalise(wave, FULL_SCALE), [*operations, f"scaled by {FULL_SCALE / peak:.4f} against clipping"]
-
-
-def make_clips(records, recipe, root, out):
-    """Make a batch of clips: `out/audio/<id>.wav` each; returns their manifest rows.
-
-    Clips that cannot be used come back as {"problem": sentence}, so that the caller can name all of them at once.
-    """
-    make = _rendered if root is None else _recorded
-    return [_finish(record, make(record, recipe, root), recipe, Path(out)) for record in records]
-
-
-def _recorded(record, recipe, root):
-    path = Path(root) / record["source_path"]
-    try:
-        wave, from_rate = audio.read(path)
-        channels = soundfile.info(path).channels
-    except audio.AudioError as error:
-        return {"problem": str(error)}
-    seconds = len(wave) / from_rate
-    if seconds < recipe.min_seconds or round(seconds * recipe.rate) == 0:
-        remedy = "remove it, or lower min_seconds"
-        return {"problem": f"{path}: {seconds:.3f} s is shorter than min_seconds={recipe.min_seconds}; {remedy}"}
-    clipped = float(np.mean(np.abs(wave) >= FULL_SCALE))
-    wave, operations = shape_wave(wave, from_rate, recipe)
-    mean = [f"mean of {channels} channels"] * (channels > 1)
-    source = {"source_rate": from_rate, "source_seconds": seconds, "source_clipped": clipped}
-    return {"wave": wave, "operations": "; ".join(mean + operations), "events": "[]", "parameters": "{}", **source}
-
-
-def _rendered(record, recipe, _):
-    from foleylib import synth
-
-    label, index, seconds = record["label"], record["index"], recipe.length / recipe.rate
-    wave, info = synth.render(
-        label, seed=recipe.seed, index=index, rate=recipe.rate, seconds=seconds, ambience=recipe.ambience
-    )
-    if wave.shape != (recipe.length,):
-        raise CorpusError(f"{label} {index}: rendered {wave.shape} samples, expected ({recipe.length},)")
-    captions = synth.captions(label)
-    pick = np.random.default_rng([recipe.seed, index, zlib.crc32(label.encode())]).integers(len(captions))
-    return {
-        "wave": wave,
-        "caption": captions[pick],
-        "operations": f"rendered at {recipe.rate} Hz",
-        "events": json.dumps(info["events"]),
-        "parameters": json.dumps(info["parameters"], sort_keys=True),
-        "source_rate": recipe.rate,
-        "source_seconds": seconds,
-        "source_clipped": float(np.mean(np.abs(wave) >= FULL_SCALE)),
-    }
-
-
-def _finish(record, made, recipe, out):
-    if "problem" in made:
-        return made
-    path = f"audio/{record['id']}.wav"
-    audio.write(out / path, made.pop("wave"), recipe.rate)
-    samples, _ = soundfile.read(out / path, dtype="int16")
-    sha256 = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
-    rest = {"path": path, "rate": recipe.rate, "seconds": recipe.length / recipe.rate, "sha256": sha256}
-    return {**record, **made, **rest}

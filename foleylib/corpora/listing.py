@@ -3,79 +3,57 @@
 import hashlib
 import re
 import string
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
-from foleylib.corpora.manifest import CorpusError
-from foleylib.corpora.sources import DCASE_PROMPTS, READERS
-from foleylib.paths import ROOT
+from foleylib.corpora.sources import CLASSES, DCASE_PROMPTS, READERS
+from foleylib.corpora.synth import render
+from foleylib.datasets.manifest import CorpusError
+from foleylib.params.corpora import Corpus
 
 SPLITS = ("train", "val", "test")
-OFFSETS = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+OFFSETS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # number of a split's first synthetic clip
 
 
-def spoken(label):
+def list_clips(settings: Corpus) -> list[dict]:
+    """The clips that `prepare` makes, by split, class and id: id, source, split, label, target, caption, prompt.
+
+    `target` counts the classes (in the order given, else alphabetical), and is -1 for a clip without a label. A prompt
+    is that of the settings, else the template's, else the corpus's own.
+    """
+    clips, classes = _synthetic(settings) if settings.kind == "synthetic" else _recorded(settings)
+    _check_prompts(settings, classes)
+    target = {label: i for i, label in enumerate(classes)} | {"": -1}
+    for clip in clips:
+        label = clip["label"]
+        clip["target"] = target[label]
+        if label and settings.prompt_template:
+            clip["prompt"] = settings.prompt_template.format(label=spoken(label))
+        clip["prompt"] = settings.prompts.get(label, clip["prompt"])
+        clip["caption"] = clip["caption"] or clip["prompt"]
+    return sorted(clips, key=lambda clip: (SPLITS.index(clip["split"]), clip["target"], clip["id"]))
+
+
+def spoken(label: str) -> str:
     """Class name as words: "DogBark" -> "dog bark", "Sneeze_Cough" -> "sneeze cough"."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_\-\s]+", " ", label)
     return " ".join(words.lower().split())
 
 
-def source_root(settings):
-    """Folder that holds the recordings; None for the synthetic corpus."""
-    if settings.kind == "synthetic":
-        return None
-    if settings.root is None:
-        raise CorpusError(f"kind={settings.kind} needs a root: the folder that holds the recordings")
-    return ROOT / settings.root  # an absolute root stays as it is
-
-
-def list_clips(settings):
-    """The clips that `prepare` makes, before any audio is read: id, source, split, label, target, caption, prompt.
-
-    Parameters
-    ----------
-    settings : foleylib.params.Corpus
-
-    Returns
-    -------
-    list of dict
-        by split, class and id; `target` counts the chosen classes (in the order given, else alphabetical), and is -1
-        for a clip without a label
-
-    Raises
-    ------
-    CorpusError
-        if the layout or the settings cannot be used
-    """
-    clips, classes, default = _synthetic(settings) if settings.kind == "synthetic" else _found(settings)
-    prompts, template = _checked_prompts(settings, classes)
-    target = {label: i for i, label in enumerate(classes)} | {"": -1}
-    for clip in clips:
-        label, caption = clip["label"], clip["caption"]
-        words = template.format(label=spoken(label)) if template and label else default(clip)
-        clip["target"] = target[label]
-        clip["prompt"] = prompts.get(label, words)
-        clip["caption"] = caption or clip["prompt"]
-    return sorted(clips, key=lambda clip: (SPLITS.index(clip["split"]), clip["target"], clip["id"]))
-
-
-def _checked_prompts(settings, classes):
-    prompts, template = settings.prompts or {}, settings.prompt_template
+def _check_prompts(settings: Corpus, classes: list[str]) -> None:
+    template = settings.prompt_template
     if template is not None and {part[1] for part in string.Formatter().parse(template)} - {None} != {"label"}:
         raise CorpusError(f"prompt_template={template!r}: it must hold {{label}}, and no other field")
-    unknown = sorted(set(prompts) - set(classes))
+    unknown = sorted(set(settings.prompts) - set(classes))
     if unknown:
-        raise CorpusError(f"prompts name {unknown}, but the classes are {list(classes)}; correct or remove these")
-    return prompts, template
+        raise CorpusError(f"prompts name {unknown}, but the classes are {classes}; correct or remove these")
 
 
-def _synthetic(settings):
-    from foleylib import synth
-
-    classes = _chosen(settings.classes or "broad", synth.BROAD)
+def _synthetic(settings: Corpus) -> tuple[list[dict], list[str]]:
+    classes = _classes(settings.classes or render.BROAD, render.BROAD)
     counts = settings.clips_per_class
-    if not counts or set(counts) - set(SPLITS) or not all(0 <= n <= 1_000_000 for n in counts.values()):
-        raise CorpusError(f"clips_per_class={counts}: give 0 to 1000000 for each of {', '.join(SPLITS)}")
+    if not 0 < max(counts.values(), default=0) <= 1_000_000:
+        raise CorpusError(f"clips_per_class={counts}: give up to 1000000 for each split, above 0 for one")
     clips = [
         {
             "id": f"{label}-{split}-{i:06d}",
@@ -83,6 +61,7 @@ def _synthetic(settings):
             "split": split,
             "label": label,
             "caption": "",
+            "prompt": render.prompt(label),
             "source_group": f"{label}-{OFFSETS[split] + i}",
             "licence": "CC0-1.0",
             "index": OFFSETS[split] + i,
@@ -91,124 +70,84 @@ def _synthetic(settings):
         for label in classes
         for i in range(count)
     ]
-    if not clips:
-        raise CorpusError(f"clips_per_class={counts} asks for no clip at all; give a number above 0")
-    return clips, classes, lambda clip: synth.prompt(clip["label"])
+    return clips, classes
 
 
-def _chosen(wanted, found):
-    if wanted is None:
-        return list(found)
-    if wanted in ("foley", "broad"):
-        from foleylib import synth
-
-        wanted = synth.FOLEY if wanted == "foley" else synth.BROAD
-    absent = [label for label in wanted if label not in found]
-    if absent or len(set(wanted)) < len(wanted) or not wanted:
-        raise CorpusError(f"classes={list(wanted)}: {absent or 'none or some twice'}; the corpus has {list(found)}")
-    return list(wanted)
-
-
-def _found(settings):
-    if settings.kind not in READERS:
-        raise CorpusError(f"kind={settings.kind!r} is not known; the kinds are synthetic, {', '.join(READERS)}")
-    clips = READERS[settings.kind](source_root(settings))
-    wanted = list(DCASE_PROMPTS) if settings.kind == "dcase2023t7" and settings.classes is None else settings.classes
-    classes = _chosen(wanted, sorted({clip["label"] for clip in clips} - {""}))
-    asked = settings.folds if "fold" in clips[0] else {} if "split" in clips[0] else settings.split_fractions
-    clips = assign_splits(clips, folds=settings.folds, fractions=settings.split_fractions, seed=settings.seed)
+def _recorded(settings: Corpus) -> tuple[list[dict], list[str]]:
+    clips = READERS[settings.kind](Path(settings.root))
+    wanted = CLASSES.get(settings.kind) if settings.classes is None else settings.classes
+    classes = _classes(wanted, sorted({clip["label"] for clip in clips} - {""}))
+    if "fold" in clips[0]:
+        clips, asked = by_fold(clips, settings.folds), settings.folds
+    elif "split" in clips[0]:
+        clips, asked = by_column(clips), {}
+    else:
+        clips, asked = by_hash(clips, settings.split_fractions, settings.seed), settings.split_fractions
     clips = [clip for clip in clips if wanted is None or clip["label"] in classes]
     empty = [split for split, share in asked.items() if share and split not in {clip["split"] for clip in clips}]
     if empty or not clips:
-        raise CorpusError(
-            f"splits {empty or SPLITS} got no clip of classes {classes}; change their shares, folds or seed"
-        )
-    ids = _ids([clip["source_path"] for clip in clips], by_name=settings.kind in ("esc50", "urbansound8k"))
-    clips = [{**clip, "id": id} for clip, id in zip(clips, ids)]
-    return clips, classes, lambda clip: clip["caption"] or DCASE_PROMPTS.get(clip["label"], spoken(clip["label"]))
+        remedy = "change their shares, folds or seed"
+        raise CorpusError(f"splits {empty or SPLITS} got no clip of classes {classes}; {remedy}")
+    for clip, id in zip(clips, _ids(clips)):
+        clip["id"] = id
+        clip["prompt"] = clip["caption"] or DCASE_PROMPTS.get(clip["label"], spoken(clip["label"]))
+    return clips, classes
 
 
-def _ids(paths, *, by_name):
-    """File-name-safe ids, from the name alone or the whole relative path; a hash tells equal ones apart."""
+def _classes(wanted, present) -> list[str]:
+    """The classes asked for, which must be among those `present`; None asks for all."""
+    if wanted is None:
+        return list(present)
+    if isinstance(wanted, str):
+        wanted = render.FOLEY if wanted == "foley" else render.BROAD
+    absent = [label for label in wanted if label not in present]
+    if absent or len(set(wanted)) < len(wanted) or not wanted:
+        raise CorpusError(f"classes={list(wanted)}: {absent or 'none or some twice'}; the corpus has {list(present)}")
+    return list(wanted)
+
+
+def _ids(clips: list[dict]) -> list[str]:
+    """File-name-safe ids, from the names of the clips; a hash of the path tells equal ones apart."""
+    paths = [clip["source_path"] for clip in clips]
     twice = sorted(path for path, n in Counter(paths).items() if n > 1)
     if twice:
         raise CorpusError(f"listed more than once: {', '.join(twice)}; keep one row of each")
-    stems = [Path(path).stem if by_name else str(Path(path).with_suffix("")) for path in paths]
-    slugs = [re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.")[:100] for stem in stems]
+    slugs = [re.sub(r"[^A-Za-z0-9._]+", "-", clip["name"]).strip("-.")[:100] for clip in clips]
     count = Counter(slug.lower() for slug in slugs)
     hashes = [hashlib.sha256(path.encode()).hexdigest()[:8] for path in paths]
     return [slug if slug and count[slug.lower()] == 1 else f"{slug}-{h}" for slug, h in zip(slugs, hashes)]
 
 
-def assign_splits(clips, *, folds=None, fractions=None, seed=0):
-    """Give each clip its split, never parting clips of one source group.
+def by_fold(clips: list[dict], folds: dict[str, list[int]]) -> list[dict]:
+    """Split clips by their folds; those of a fold that is in no split are left out."""
+    _check_groups(clips, "fold")
+    split_of = {fold: split for split, numbers in folds.items() for fold in numbers}
+    if not split_of or len(split_of) < sum(map(len, folds.values())):
+        raise CorpusError(f"folds={folds}: give each fold to one split, such as train [1, 2, 3, 4], test [5]")
+    present = {clip["fold"] for clip in clips}
+    absent = sorted(set(split_of) - present)
+    if absent:
+        raise CorpusError(f"folds={folds}: the corpus has no clips in folds {absent}, only in {sorted(present)}")
+    return [{**clip, "split": split_of[clip["fold"]]} for clip in clips if clip["fold"] in split_of]
 
-    A corpus with folds goes by `folds`, one with a split column by that, any other by a seeded hash of the group,
-    so that clips added later move no others.
 
-    Parameters
-    ----------
-    clips : list of dict
-        rows of a reader
-    folds : dict of str to list of int
-        folds of each split; clips of a fold that is in none are left out
-    fractions : dict of str to float
-        share of groups per split; must sum to 1
-    seed : int
+def by_column(clips: list[dict]) -> list[dict]:
+    """Clips whose splits the corpus itself gives, checked."""
+    unknown = sorted({clip["split"] for clip in clips} - set(SPLITS))
+    if unknown:
+        raise CorpusError(f"split column holds {unknown}; give every row one of {', '.join(SPLITS)}")
+    _check_groups(clips, "split")
+    return clips
 
-    Returns
-    -------
-    list of dict
-        clips with `split`
 
-    Raises
-    ------
-    CorpusError
-        if a group lies in several folds or splits, or a split, a fold or a sum is not as described
-    """
-    if "fold" in clips[0]:
-        _whole_groups(clips, "fold")
-        split_of = _split_of_fold(folds or {}, {clip["fold"] for clip in clips})
-        return [{**clip, "split": split_of[clip["fold"]]} for clip in clips if clip["fold"] in split_of]
-    if "split" in clips[0]:
-        unknown = sorted({clip["split"] for clip in clips} - set(SPLITS))
-        if unknown:
-            raise CorpusError(f"split column holds {unknown}; give every row one of {', '.join(SPLITS)}")
-        _whole_groups(clips, "split")
-        return clips
-    _known_splits(fractions or {})
-    if not fractions or abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values()) < 0:
+def by_hash(clips: list[dict], fractions: dict[str, float], seed: int) -> list[dict]:
+    """Split source groups by a seeded hash of their name, so that clips added later move no others."""
+    if abs(sum(fractions.values()) - 1) > 1e-6:
         raise CorpusError(f"split_fractions={fractions}: give shares >= 0 that sum to 1, such as train .8, test .2")
     return [{**clip, "split": _hashed_split(clip["source_group"], fractions, seed)} for clip in clips]
 
 
-def _known_splits(given):
-    unknown = sorted(set(given) - set(SPLITS))
-    if unknown:
-        raise CorpusError(f"splits {unknown} are not known; the splits are {', '.join(SPLITS)}")
-
-
-def _whole_groups(clips, key):
-    where = {}
-    for clip in clips:
-        where.setdefault(clip["source_group"], set()).add(clip[key])
-    parted = {group: sorted(places) for group, places in where.items() if len(places) > 1}
-    if parted:
-        raise CorpusError(f"clips of one source group lie in more than one {key}: {parted}; correct the metadata")
-
-
-def _split_of_fold(folds, found):
-    _known_splits(folds)
-    pairs = [(fold, split) for split, numbers in folds.items() for fold in numbers]
-    if not pairs or len(dict(pairs)) < len(pairs):
-        raise CorpusError(f"folds={folds}: give each fold to one split, such as train [1, 2, 3, 4], test [5]")
-    absent = sorted(set(dict(pairs)) - found)
-    if absent:
-        raise CorpusError(f"folds={folds}: the corpus has no clips in folds {absent}, only in {sorted(found)}")
-    return dict(pairs)
-
-
-def _hashed_split(group, fractions, seed):
+def _hashed_split(group: str, fractions: dict[str, float], seed: int) -> str:
     draw = int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2**64
     edge = 0.0
     for split in SPLITS:
@@ -216,3 +155,12 @@ def _hashed_split(group, fractions, seed):
         if draw < edge:
             return split
     return max(fractions, key=fractions.get)  # the shares sum to a rounding error below 1
+
+
+def _check_groups(clips: list[dict], key: str) -> None:
+    values = defaultdict(set)
+    for clip in clips:
+        values[clip["source_group"]].add(clip[key])
+    parted = {group: sorted(several) for group, several in values.items() if len(several) > 1}
+    if parted:
+        raise CorpusError(f"clips of one source group lie in more than one {key}: {parted}; correct the metadata")

@@ -1,0 +1,141 @@
+"""Reading, writing and shaping of mono clips: float32 waves [shape=(T,)] in [-1, 1]."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+
+class AudioError(ValueError):
+    """Audio that cannot be used; the message names the file, what is wrong and the remedy."""
+
+
+def read(path: str | Path, rate: int | None = None) -> tuple[np.ndarray, int]:
+    """Read a sound file as mono, optionally resampled.
+
+    Parameters
+    ----------
+    path : str or Path
+        any format that libsndfile reads
+    rate : int > 0, optional
+        rate to resample to (in Hz); None keeps the rate of the file
+
+    Returns
+    -------
+    wave : np.ndarray [shape=(T,), float32]
+        mean over channels, nominally in [-1, 1]
+    rate : int
+        rate of `wave` (in Hz)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file; check the path or fetch the corpus again")
+    try:
+        channels, from_rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise AudioError(f"{path}: cannot be read as audio ({error}); fetch it again or remove it") from error
+    if len(channels) == 0:
+        raise AudioError(f"{path}: holds no samples; fetch it again or remove it")
+    if not np.isfinite(channels).all():
+        raise AudioError(f"{path}: holds NaN or Inf samples; repair or remove it")
+    wave = np.ascontiguousarray(channels.mean(axis=1), dtype=np.float32)
+    if rate is None:
+        return wave, from_rate
+    return resample(wave, from_rate, rate), rate
+
+
+def write(path: str | Path, wave, rate: int) -> None:
+    """Write a mono clip as a 16-bit PCM WAV file, atomically; missing parent folders are made.
+
+    Parameters
+    ----------
+    path : str or Path
+        file to create or replace
+    wave : array_like [shape=(T,)]
+        samples in [-1, 1], scaled by 32768 and rounded; +1 becomes 32767
+    rate : int > 0
+        sampling rate (in Hz)
+    """
+    path, wave = Path(path), np.asarray(wave, dtype=np.float64)
+    if wave.ndim != 1 or wave.size == 0:
+        raise AudioError(f"{path}: wave has shape {wave.shape}; give one non-empty channel, shape (T,)")
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{path}: wave holds NaN or Inf samples; nothing was written")
+    peak = np.abs(wave).max()
+    if peak > 1:
+        raise AudioError(f"{path}: peak {peak:.3f} is above 1 and would clip; scale it with peak_normalise")
+    samples = np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        soundfile.write(partial, samples, rate, subtype="PCM_16", format="WAV")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def resample(wave, from_rate: int, to_rate: int) -> np.ndarray:
+    """Resample with soxr HQ.
+
+    Parameters
+    ----------
+    wave : np.ndarray [shape=(T,)]
+    from_rate, to_rate : int > 0
+        rates (in Hz)
+
+    Returns
+    -------
+    np.ndarray [shape=(round(T * to_rate / from_rate),), float32]
+        `wave` itself where the rates are equal; overshoot past the peak of `wave` is possible
+    """
+    if from_rate <= 0 or to_rate <= 0:
+        raise ValueError(f"from_rate={from_rate}, to_rate={to_rate}: rates must be positive, in Hz")
+    wave = np.asarray(wave, dtype=np.float32)
+    if from_rate == to_rate:
+        return wave
+    length = round(len(wave) * to_rate / from_rate)
+    out = soxr.resample(wave, from_rate, to_rate, quality="HQ")[:length]
+    return np.pad(out, (0, length - len(out)))
+
+
+def fit_length(wave: np.ndarray, length: int, *, mode: str = "repeat") -> np.ndarray:
+    """Cut or extend a clip to `length` samples.
+
+    Parameters
+    ----------
+    wave : np.ndarray [shape=(T,)]
+        at least one sample
+    length : int >= 0
+        samples to return
+    mode : {"repeat", "pad"}
+        past its end the clip starts again, or is followed by zeros
+
+    Returns
+    -------
+    np.ndarray [shape=(length,)]
+    """
+    if len(wave) == 0:
+        raise ValueError("wave holds no samples; it cannot be extended")
+    if mode == "repeat":
+        return np.resize(wave, length)
+    if mode == "pad":
+        return np.pad(wave[:length], (0, max(0, length - len(wave))))
+    raise ValueError(f"mode={mode!r}: give 'repeat' or 'pad'")
+
+
+def remove_dc(wave: np.ndarray) -> np.ndarray:
+    """Subtract the mean of a clip [shape=(T,)] (float64 mean, float32 result)."""
+    return (wave - np.mean(wave, dtype=np.float64)).astype(np.float32)
+
+
+def peak_normalise(wave: np.ndarray, peak: float = 0.5) -> np.ndarray:
+    """Scale a clip [shape=(T,)] to an absolute peak of `peak` (float32); silence stays as it is.
+
+    AudioLDM normalises its training clips to 0.5.
+    """
+    largest = np.abs(wave).max(initial=0)
+    if largest == 0:
+        return np.asarray(wave, dtype=np.float32)
+    return (wave * (peak / np.float64(largest))).astype(np.float32)

@@ -1,0 +1,114 @@
+"""The prepared corpus on disk: `manifest.parquet` beside `audio/<id>.wav`, all of one rate and length."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+COLUMNS = (
+    "id",
+    "path",
+    "split",
+    "label",
+    "target",
+    "caption",
+    "prompt",
+    "source_group",
+    "licence",
+    "rate",
+    "seconds",
+    "source_rate",
+    "source_seconds",
+    "source_clipped",
+    "source_path",
+    "operations",
+    "sha256",
+    "events",
+    "parameters",
+)
+
+
+class CorpusError(ValueError):
+    """A corpus that cannot be used; the message names each offender, what is wrong and the remedy."""
+
+
+def load(out: str | Path):
+    """Read the manifest of a prepared corpus.
+
+    Parameters
+    ----------
+    out : str or Path
+        folder written by `corpora.prepare`
+
+    Returns
+    -------
+    pandas.DataFrame
+        one row per clip, columns `COLUMNS`; `path` is relative to `out`, `seconds` in s, `rate` in Hz,
+        `source_clipped` the fraction of source samples at full scale, `events` and `parameters` JSON
+    """
+    import pandas as pd
+
+    path = Path(out) / "manifest.parquet"
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file; prepare the corpus first (stage `corpora`)")
+    manifest = pd.read_parquet(path)
+    absent = [column for column in COLUMNS if column not in manifest]
+    if absent:
+        raise CorpusError(f"{path}: no columns {absent}; it was written by another version, prepare the corpus again")
+    lost = sorted(set(manifest.path) - {f"audio/{file.name}" for file in Path(out).glob("audio/*")})
+    if lost:
+        raise CorpusError(f"{path}: {len(lost)} files of it are missing, first {lost[:5]}; prepare the corpus again")
+    return manifest
+
+
+class Waves:
+    """The clips of a manifest (all or some rows of `load(out)`), read when asked for.
+
+    `waves[rows]` is a tensor [shape=(B, T), float32], in [-1, 1].
+    """
+
+    def __init__(self, out: str | Path, manifest):
+        self.clips = [(Path(out) / row.path, row.rate, row.seconds) for row in manifest.itertuples()]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, rows):
+        import torch
+
+        return torch.from_numpy(np.stack([_read_clip(*self.clips[row]) for row in rows]))
+
+
+def iter_waves(out: str | Path, manifest, batch: int = 64) -> Iterator[np.ndarray]:
+    """Yield the clips of a manifest in its order, in arrays [shape=(batch, T), float32]; the last may be smaller."""
+    clips = Waves(out, manifest).clips
+    for start in range(0, len(clips), batch):
+        yield np.stack([_read_clip(*clip) for clip in clips[start : start + batch]])
+
+
+def read_waves(out: str | Path, manifest) -> np.ndarray:
+    """Read the clips of a manifest, in its order, into one array [shape=(N, T), float32], in [-1, 1].
+
+    A corpus too large for memory is read with `iter_waves` or `Waves`.
+    """
+    batches = list(iter_waves(out, manifest))
+    return np.concatenate(batches) if batches else np.zeros((0, 0), dtype=np.float32)
+
+
+def _read_clip(path: Path, rate: int, seconds: float) -> np.ndarray:
+    wave, actual = soundfile.read(path, dtype="float32")
+    length = round(rate * seconds)
+    if actual != rate or wave.shape != (length,):
+        raise CorpusError(
+            f"{path}: {wave.shape} samples at {actual} Hz, but the manifest says ({length},) at {rate} Hz; "
+            "prepare the corpus again"
+        )
+    return wave
+
+
+def digest(manifest) -> str:
+    """SHA-256 over the ids and audio hashes of a manifest (or of some of its rows), whatever their order."""
+    lines = sorted(f"{id} {sha256}\n" for id, sha256 in zip(manifest.id, manifest.sha256))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

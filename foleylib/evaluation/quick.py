@@ -1,0 +1,35 @@
+"""Scores without intervals, for sweeps that train models: an edit of metrics.py or statistics.py does not rerun them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from foleylib.evaluation.embeddings import Embeddings
+from foleylib.evaluation.frechet import cosine_similarities, fad
+
+
+def quick(reference: Embeddings, generated: Embeddings, judge_labels: Sequence[str]) -> dict[str, float]:
+    """FAD (mean over classes), judge accuracy and CLAP score."""
+    reference_clap = {label: reference.only(label)["clap"] for label in dict.fromkeys(generated.labels)}
+    return {
+        "fad": average_fad(reference_clap, generated.labels, generated["clap"]),
+        "judge_accuracy": float(judge_hits(generated, judge_labels).mean()),
+        "clap_score": float(cosine_similarities(generated["clap"], generated["text"]).mean()),
+    }
+
+
+def average_fad(reference: dict[str, np.ndarray], labels: np.ndarray, clap: np.ndarray) -> float:
+    """The papers' average: FAD on CLAP embeddings class by class, then the mean.
+
+    Parameters
+    ----------
+    reference : label -> embeddings of the reference clips [shape=(M, D)]
+    labels, clap : classes [shape=(N,)] and embeddings [shape=(N, D)] of the generated clips
+    """
+    return float(np.mean([fad(reference[label], clap[labels == label]) for label in dict.fromkeys(labels)]))
+
+
+def judge_hits(clips: Embeddings, judge_labels: Sequence[str]) -> np.ndarray:
+    """Whether the judge assigns each clip to its own class [shape=(N,), bool]."""
+    index = {label: i for i, label in enumerate(judge_labels)}
+    return clips["logits"].argmax(1) == np.array([index[label] for label in clips.labels])

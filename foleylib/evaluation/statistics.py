@@ -1,0 +1,129 @@
+"""Bootstrap intervals over clips, and the mean over seeds with its interval.
+
+The clip is the unit that is drawn, with all its windows: those of one recording are not independent. An interval has
+the quantiles of the statistic t* on resampled clips. For a biased statistic they are recentred: the quantiles of
+t* - median(t*) + t, with t the estimate. FAD is one: a resample repeats clips, which adds variance to means and takes
+rank from covariances, so t* lies above t, at few clips wholly, and plain quantiles miss the estimate (Efron's BC
+correction is then infinite). Shifting by the median keeps the spread, contains t by construction, and is an interval
+for the expected score at *this* number of clips: compare systems at equal n only, and see `frechet.fad_infinity`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
+from scipy.stats import t
+
+from foleylib.evaluation.frechet import covariance_factor, fad, trace_sqrt
+
+
+class Interval(NamedTuple):
+    """An estimate with its bootstrap interval and the standard deviation of the draws."""
+
+    estimate: float
+    low: float
+    high: float
+    sd: float
+
+
+def over_seeds(values: ArrayLike, *, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of scores over seeds with its Student interval (mean, low, high); NaN bounds for one seed."""
+    values = np.asarray(values, dtype=np.float64)
+    n = len(values)
+    if not n or not np.isfinite(values).all():
+        raise ValueError(f"values={values.tolist()}: give a list of finite scores, one per seed")
+    mean = float(values.mean())
+    half = t.ppf((1 + level) / 2, n - 1) * float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else float("nan")
+    return mean, mean - half, mean + half
+
+
+def group_rows(labels: Iterable[str]) -> dict[str, np.ndarray]:
+    """Rows of each label, in order of first appearance."""
+    groups = {}
+    for row, label in enumerate(labels):
+        groups.setdefault(label, []).append(row)
+    return {label: np.array(rows) for label, rows in groups.items()}
+
+
+def bootstrap_interval(
+    clips: int | Mapping[str, np.ndarray],
+    statistic: Callable[[np.ndarray], float],
+    *,
+    seed: int,
+    n_boot: int = 1000,
+    level: float = 0.95,
+    recentre: bool = False,
+) -> Interval:
+    """Interval of `statistic(rows [shape=(N,)])`, to which a clip drawn twice comes twice.
+
+    `clips` is their number, or the rows of each class, which are then drawn class by class and keep their numbers.
+    For a difference of two systems the statistic scores the same rows of both, which removes what they share.
+    """
+    strata = [np.arange(clips)] if isinstance(clips, int) else list(clips.values())
+    estimate = statistic(np.concatenate(strata))
+    draws = _draws(strata, lambda *rows: statistic(np.concatenate(rows)), seed=seed, n_boot=n_boot)
+    return _interval(estimate, draws, level=level, recentre=recentre)
+
+
+def frechet_bootstrap(
+    x: ArrayLike, y: ArrayLike, *, seed: int, fixed_reference: bool = False, n_boot: int = 1000, level: float = 0.95
+) -> Interval:
+    """Recentred interval of `fad(x, y)` over the clips of both sets, or of y alone with `fixed_reference`.
+
+    Embeddings are (N, D) or (N, W, D). No covariance of a resample is formed where clips are fewer than dimensions:
+    a draw then costs a singular value decomposition of the size of the distinct clips, whatever D.
+    """
+    estimate = fad(x, y)
+    x, y = (np.asarray(a, dtype=np.float64).reshape(len(a), -1, np.shape(a)[-1]) for a in (x, y))  # (N, W, D)
+    rows = x.reshape(-1, x.shape[2])
+    reference = rows.mean(axis=0), covariance_factor(rows)
+    strata = [np.arange(len(y))] if fixed_reference else [np.arange(len(x)), np.arange(len(y))]
+
+    def distance(*drawn: np.ndarray) -> float:
+        return _factored_distance(reference if fixed_reference else _factor(x, drawn[0]), _factor(y, drawn[-1]))
+
+    draws = _draws(strata, distance, seed=seed, n_boot=n_boot)
+    interval = _interval(estimate, draws, level=level, recentre=True)
+    return interval._replace(low=max(interval.low, 0.0))
+
+
+def _draws(strata: Sequence[np.ndarray], statistic: Callable[..., float], *, seed: int, n_boot: int) -> np.ndarray:
+    """`statistic` of rows drawn from each stratum with replacement, `n_boot` times.
+
+    A loop: `scipy.stats.bootstrap` draws the same rows, but takes 0.2 ms more for each resample of several strata.
+    """
+    if (fewest := min(map(len, strata))) < 2:
+        raise ValueError(f"{fewest} clip(s): an interval over clips needs at least 2, of every class")
+    rng = np.random.default_rng(seed)
+    resamples = ([rows[rng.integers(len(rows), size=len(rows))] for rows in strata] for _ in range(n_boot))
+    return np.array([statistic(*drawn) for drawn in resamples])
+
+
+def _interval(estimate: float, draws: np.ndarray, *, level: float, recentre: bool) -> Interval:
+    """Interval of an estimate from its bootstrap draws (n_boot,)."""
+    if not np.isfinite([estimate, *draws]).all():
+        raise ValueError("the statistic is not finite on the clips or on a resample of them; look at it on few clips")
+    moved = draws - np.median(draws) + estimate if recentre else draws
+    low, high = np.quantile(moved, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(estimate), float(low), float(high), float(draws.std()))
+
+
+def _factor(x: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (D,) and factor F, F'F = covariance, of the drawn clips of x (N, W, D), each distinct row once."""
+    counts = np.bincount(drawn, minlength=len(x))
+    weights = np.repeat(counts[counts > 0], x.shape[1]).astype(np.float64)
+    rows = x[counts > 0].reshape(-1, x.shape[2])
+    mean = weights @ rows / weights.sum()
+    return mean, (rows - mean) * np.sqrt(weights / (weights.sum() - 1))[:, None]
+
+
+def _factored_distance(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> float:
+    """Frechet distance of two (mean, factor) pairs."""
+    (mu1, f1), (mu2, f2) = first, second
+    if min(len(f1), len(f2)) >= len(mu1):
+        root = trace_sqrt(f1.T @ f1, f2.T @ f2)
+    else:
+        root = linalg.svdvals(f1 @ f2.T, check_finite=False).sum()
+    return max(float(np.sum((mu1 - mu2) ** 2) + np.sum(f1**2) + np.sum(f2**2) - 2 * root), 0.0)

@@ -1,0 +1,177 @@
+"""CLAP (Wu et al. 2023; `transformers.ClapModel`): text and audio embeddings of unit norm in one space."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from foleylib.audio.mel import DecibelMel, MelConfig
+
+SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # RoBERTa's, in its order: pad is 1
+TEXT_EPS = 1e-5  # RoBERTa's layer norm; ClapTextConfig's default 1e-12 moves unit vectors by 4e-5
+
+
+def train_tokenizer(captions: list[str], vocabulary: int, max_tokens: int):
+    """A byte-level BPE tokenizer of at most `vocabulary` entries, in RoBERTa's format (`RobertaTokenizerFast`)."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(captions, vocabulary, min_frequency=1, special_tokens=SPECIALS, show_progress=False)
+    model = json.loads(bpe.to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    return RobertaTokenizerFast(vocab=model["vocab"], merges=merges, model_max_length=max_tokens)
+
+
+def config(settings, vocabulary: int):
+    """`ClapConfig` of the sizes in a section `params.foundation.Clap`."""
+    from transformers import ClapConfig
+
+    text, audio = settings.text, settings.audio
+    return ClapConfig(
+        text_config={
+            "vocab_size": vocabulary,
+            "hidden_size": text.hidden,
+            "num_hidden_layers": text.layers,
+            "num_attention_heads": text.heads,
+            "intermediate_size": 4 * text.hidden,
+            "max_position_embeddings": text.max_tokens + 2,  # RoBERTa counts positions from pad + 1
+            "layer_norm_eps": TEXT_EPS,
+            "projection_dim": settings.dim,
+        },
+        audio_config={
+            "num_mel_bins": audio.n_mels,
+            "spec_size": audio.spec_size,
+            "patch_embeds_hidden_size": audio.width,
+            "hidden_size": audio.width * 2 ** (len(audio.depths) - 1),
+            "depths": audio.depths,
+            "num_attention_heads": audio.heads,
+            "window_size": audio.window,
+            "projection_dim": settings.dim,
+        },
+        projection_dim=settings.dim,
+    )
+
+
+class Clap(nn.Module):
+    """A `ClapModel` with its tokenizer and a front end that is differentiable and runs on any device.
+
+    Of `extractor`, a `ClapFeatureExtractor`, only the numbers are read.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer, extractor) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.extractor = model, tokenizer, extractor
+        self.rate, self.window = extractor.sampling_rate, round(extractor.nb_max_samples)
+        self.front_end = DecibelMel(
+            MelConfig(
+                rate=self.rate,
+                n_fft=extractor.fft_window_size,
+                hop=extractor.hop_length,
+                n_mels=extractor.feature_size,
+                fmin=extractor.frequency_min,
+                fmax=extractor.frequency_max,
+                padding="center",
+            )
+        )
+
+    @property
+    def dim(self) -> int:
+        return self.model.config.projection_dim
+
+    def fit_window(self, waves: torch.Tensor) -> torch.Tensor:
+        """Waves [shape=(B, T)] to the model's window: the first part of longer ones (the published code crops at
+        random), whole repeats and then zeros for shorter ones ("repeatpad")."""
+        if waves.ndim != 2 or not waves.shape[1]:
+            raise ValueError(f"waves has shape {tuple(waves.shape)}; give (B, T) with T >= 1")
+        waves = waves[:, : self.window]
+        waves = waves.repeat(1, self.window // waves.shape[1])
+        return F.pad(waves, (0, self.window - waves.shape[1]))
+
+    def audio(self, waves: torch.Tensor) -> torch.Tensor:
+        """Unit embeddings [shape=(B, D)] of waves [shape=(B, T)] at `self.rate`, in [-1, 1], differentiable."""
+        features = self.front_end(self.fit_window(waves))
+        return F.normalize(self.model.get_audio_features(input_features=features).pooler_output, dim=-1)
+
+    def text(self, texts: list[str]) -> torch.Tensor:
+        """Unit embeddings [shape=(B, D)] of texts."""
+        tokens = self.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        ).to(self.model.device)
+        features = self.model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        return F.normalize(features.pooler_output, dim=-1)
+
+    @torch.no_grad()
+    def embed_audio(
+        self,
+        waves: torch.Tensor | np.ndarray,
+        rate: int | None = None,
+        *,
+        batch_size: int = 64,
+    ) -> torch.Tensor:
+        """E_audio [shape=(N, D), unit norm] of waves [shape=(N, T)] in [-1, 1], without gradient.
+
+        The waves are resampled where their `rate` is not the model's; `batch_size` of them are embedded at once.
+        """
+        parts = torch.as_tensor(waves).split(batch_size)
+        return torch.cat([self.audio(self._at_own_rate(part, rate).to(self.model.device)) for part in parts])
+
+    def _at_own_rate(self, waves: torch.Tensor, rate: int | None) -> torch.Tensor:
+        if rate in (None, self.rate):
+            return waves
+        from foleylib.audio.io import resample
+
+        return torch.from_numpy(np.stack([resample(w, rate, self.rate) for w in waves.cpu().numpy()]))
+
+    @torch.no_grad()
+    def embed_text(self, texts: list[str]) -> torch.Tensor:
+        """E_text [shape=(N, D), unit norm] of texts, without gradient."""
+        return self.text(texts)
+
+    def save(self, folder: str | Path) -> None:
+        """Write model, tokenizer and feature extractor as transformers does."""
+        for part in (self.model, self.tokenizer, self.extractor):
+            part.save_pretrained(folder)
+
+
+def load(folder: str | Path, device: str | torch.device = "cpu") -> Clap:
+    """A CLAP folder (model, tokenizer, feature extractor) in eval mode, so that nothing in it is random."""
+    from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = ClapModel.from_pretrained(folder, dtype=torch.float32)
+    if len(tokenizer) != model.config.text_config.vocab_size:
+        raise ValueError(
+            f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {model.config.text_config.vocab_size}; "
+            "the tokenizer's files are missing or of another model"
+        )
+    return Clap(model, tokenizer, ClapFeatureExtractor.from_pretrained(folder)).to(device).eval()
+
+
+def build(settings, captions: list[str], *, seed: int) -> Clap:
+    """A new CLAP of the sizes in a section `params.foundation.Clap`, its tokenizer trained on `captions`."""
+    from transformers import ClapFeatureExtractor, ClapModel
+
+    audio = settings.audio
+    tokenizer = train_tokenizer(captions, settings.text.vocabulary, settings.text.max_tokens)
+    extractor = ClapFeatureExtractor(
+        feature_size=audio.n_mels,
+        sampling_rate=audio.rate,
+        hop_length=audio.hop,
+        max_length_s=audio.seconds,
+        fft_window_size=audio.n_fft,
+        frequency_min=audio.fmin,
+        frequency_max=audio.fmax,
+        truncation="rand_trunc",
+        padding="repeatpad",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Clap(ClapModel(config(settings, len(tokenizer))), tokenizer, extractor)

@@ -1,0 +1,69 @@
+"""The evaluators of the literature, PANNs (FD, IS, KL) and VGGish (FAD), from their files as published."""
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from foleylib.audio.mel import MelConfig
+from foleylib.networks.embedders import Embedder
+from foleylib.networks.panns import PannsCnn, PannsConfig
+from foleylib.networks.vggish import FAD_16K, FAD_DCASE, Vggish
+from foleylib.runtime import weights_sha256
+
+# Kong et al. (2020), Table I and their released code.
+MEL_32K = MelConfig(rate=32000, n_fft=1024, hop=320, n_mels=64, fmin=50, fmax=14000, padding="center")
+MEL_16K = MelConfig(rate=16000, n_fft=512, hop=160, n_mels=64, fmin=50, fmax=8000, padding="center")
+CNN14 = {"widths": (64, 128, 256, 512, 1024, 2048), "pool_last": False, "embedding_dim": 2048}
+
+# Name -> (network, its settings). The two FAD conventions read the same VGGish file.
+PUBLISHED = {
+    "cnn10": (PannsCnn, PannsConfig(MEL_32K)),
+    "cnn14": (PannsCnn, PannsConfig(MEL_32K, **CNN14)),
+    "cnn14_16k": (PannsCnn, PannsConfig(MEL_16K, **CNN14)),
+    "fad_16k": (Vggish, FAD_16K),
+    "fad_dcase": (Vggish, FAD_DCASE),
+}
+FIXED = ("spectrogram_extractor.", "logmel_extractor.")  # matrices that the PANNs files store beside the weights
+
+
+def load_published(
+    name: str,
+    path: str | Path,
+    *,
+    sha256: str | None,
+    pinned: bool = True,
+    device: str | torch.device = "cpu",
+) -> Embedder:
+    """The evaluator `name` of `PUBLISHED` from its PyTorch file, whose hash must be `sha256`.
+
+    Results that are compared with published numbers need a hash; `pinned=False` with `sha256=None` takes any file.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"name={name!r}: give one of {sorted(PUBLISHED)}")
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file; fetch the weights of {name} or correct the path")
+    actual = weights_sha256(path)
+    if sha256 is None and pinned:
+        raise ValueError(f"{path}: no sha256 is pinned for {name}; if you trust the file, set it to {actual}")
+    if sha256 is not None and actual != sha256.lower():
+        raise ValueError(f"{path}: sha256 is {actual}, not {sha256}; fetch {name} again")
+    network, config = PUBLISHED[name]
+    with torch.random.fork_rng(devices=[]):
+        model = network(config)
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        _load(model, weights.get("model", weights))
+    except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"{path}: not the weights of {name} as a plain state dict ({error})") from error
+    dim, rate = (config.embedding_dim, config.mel.rate) if network is PannsCnn else (128, config.rate)
+    return Embedder(name, dim, rate, actual, model.to(device))
+
+
+def _load(model: PannsCnn | Vggish, weights: dict[str, torch.Tensor]) -> None:
+    """Load published weights; the mel filters that a PANNs file stores must be those of the network's front end."""
+    if "logmel_extractor.melW" in weights:
+        stored, ours = weights["logmel_extractor.melW"], model.log_mel.basis.T
+        if stored.shape != ours.shape or not torch.allclose(stored.float(), ours, atol=1e-4):
+            raise ValueError("the checkpoint's mel filters are not those of the configuration; check rate, fmin, fmax")
+    model.load_state_dict({name: value for name, value in weights.items() if not name.startswith(FIXED)})

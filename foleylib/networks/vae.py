@@ -1,0 +1,36 @@
+"""The variational autoencoder between log-mel spectrograms and latents, as in AudioLDM."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+# AudioLDM's VAE, 55.38 M parameters (ch 128, mult 1 2 4, 8 latent channels, ratio 4).
+PUBLISHED = {"channels": [128, 256, 512], "layers": 2, "latent_channels": 8, "groups": 32}
+
+
+def build(channels: list[int], layers: int, latent_channels: int, groups: int, *, seed: int) -> nn.Module:
+    """`AutoencoderKL`: (B, 1, T, n_mels) -> (B, latent_channels, T / r, n_mels / r), r = 2 ** (len(channels) - 1)."""
+    from diffusers import AutoencoderKL
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoencoderKL(
+            in_channels=1,
+            out_channels=1,
+            down_block_types=["DownEncoderBlock2D"] * len(channels),
+            up_block_types=["UpDecoderBlock2D"] * len(channels),
+            block_out_channels=channels,
+            layers_per_block=layers,
+            latent_channels=latent_channels,
+            norm_num_groups=groups,
+        )
+
+
+def load(folder: Path) -> nn.Module:
+    """The `AutoencoderKL` of a folder, in eval mode; its config has the latent scale."""
+    from diffusers import AutoencoderKL
+
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds no VAE; run the vae stage first")
+    return AutoencoderKL.from_pretrained(folder).eval()

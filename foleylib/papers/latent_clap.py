@@ -1,0 +1,58 @@
+"""What belongs to latent-clap-loss alone: the sweep of lambda (Fig. 3)."""
+
+import pandas as pd
+
+from foleylib import paths
+from foleylib.networks.pipeline import load_parts
+from foleylib.params.settings import Params
+from foleylib.params.systems import Finetune, Loss, System
+from foleylib.runtime import progress, write_csv
+from foleylib.stages.embedders import Validation
+from foleylib.stages.finetune import training_key, tune
+
+
+def sweep(cfg: Params) -> pd.DataFrame:
+    """Fig. 3: average FAD over lambda, with and without tuning layer, of models trained shorter than those of Table I.
+
+    Scored on *validation* clips, so that lambda may be chosen by it. Writes results/lambda_sweep.csv.
+
+    Returns
+    -------
+    DataFrame [training, sampling, s_n, steps, tuning, lambda_lclap, seed, fad, judge_accuracy, clap_score]; see
+    `protocol` for what the first two say.
+    """
+    settings = cfg.lambda_sweep
+    common = shortened(cfg.finetune, settings.steps)
+    parts, validation, rows = load_parts(paths.FOUNDATION), Validation(cfg), []
+    jobs = [(tuned, value, seed) for tuned in settings.tuning for value in settings.lambdas for seed in settings.seeds]
+    for tuned, value, seed in progress(jobs, desc="lambda"):
+        system = System(corpus=settings.corpus, init="ldm", tuning=tuned, loss=Loss(lclap=value))
+        scratch = paths.SCRATCH / "lambda" / training_key(system, common, seed, cfg)
+        model = tune(system, seed, cfg, parts, scratch=scratch, common=common)
+        scores = validation.scores(model.unet, model.prompts, seed=seed, clips_per_class=settings.clips_per_class)
+        what = {"s_n": common.lclap.s_n, "steps": settings.steps, "tuning": tuned, "lambda_lclap": value, "seed": seed}
+        rows.append(protocol(cfg) | what | scores)
+    table = pd.DataFrame(rows)
+    write_csv(table, paths.RESULTS / "lambda_sweep.csv")
+    return table
+
+
+def shortened(common: Finetune, steps: int) -> Finetune:
+    """Common settings with trainings of `steps` steps."""
+    return common.changed(train=common.train.changed(steps=steps))
+
+
+def protocol(cfg: Params) -> dict[str, str]:
+    """What sweeps must share to be compared: a fingerprint of data, U-Net, encoder and training, and the sampling in
+    words.
+
+    Vocoder, judge and validation clips are not in it: compare sweeps of one foundation and one corpus.
+    """
+    same = shortened(cfg.finetune, 1)
+    same = same.changed(lclap=same.lclap.changed(s_n="clean"))
+    system = System(corpus=cfg.lambda_sweep.corpus, init="ldm", loss=Loss(lclap=1.0))
+    how = cfg.sampling
+    eta = f", eta {how.eta:g}" if how.solver == "ddim" else ""
+    clips = f"{cfg.lambda_sweep.clips_per_class} clips a class"
+    words = f"{how.solver} {how.steps} steps{eta}, guidance {how.guidance:g}, {clips}, seed {cfg.seed}"
+    return {"training": training_key(system, same, 0, cfg)[:8], "sampling": words}

@@ -1,0 +1,80 @@
+"""What the paper notebooks show of results on disk: clips, costs, paired differences, the gain of a loss."""
+
+import numpy as np
+import pandas as pd
+
+from foleylib import paths
+from foleylib.datasets import samples
+from foleylib.evaluation import statistics
+from foleylib.sampling.selection import economics
+
+
+def first_clips(runs: list[str], seed: int | None = None) -> dict[tuple[str, str], np.ndarray]:
+    """The first clip of each class, (run, class) -> wave [shape=(T,)], of a training seed where a run has it."""
+    clips = {}
+    for run in runs:
+        folder = paths.SAMPLES / run
+        manifest, waves = samples.load(folder, seed if seed in samples.seeds(folder) else None)
+        clips |= {(run, label): waves[rows[0]] for label, rows in manifest.groupby("label").indices.items()}
+    return clips
+
+
+def report_of(name: str) -> pd.DataFrame:
+    """What `make` returned, read from data/samples/`name`."""
+    file = paths.SAMPLES / name / "report.csv"
+    if not file.is_file():
+        raise ValueError(f"{file} is missing; run the selection stage of '{name}' first")
+    return pd.read_csv(file)
+
+
+def candidates_per_clip(names: list[str]) -> pd.DataFrame:
+    """Candidates drawn for each accepted clip, over all seeds: a row a class and "all", a column a selected run."""
+    costs = {}
+    for name in names:
+        drawn = report_of(name).groupby("label", sort=False)[["accepted", "candidates"]].sum().reset_index()
+        costs[name] = economics(drawn, 1.0).set_index("label").candidates_per_clip
+    return pd.DataFrame(costs)
+
+
+def gains(sweeps: pd.DataFrame, metric: str = "fad") -> pd.DataFrame:
+    """What a weight of the Latent CLAP loss changes, from the model of weight 0 of the same `protocol`, length and seed.
+
+    `sweeps` are one or more tables of `sweep`, stacked; a row that is there twice counts once.
+
+    Returns
+    -------
+    DataFrame [training, sampling, steps, tuning, s_n, lambda_lclap, mean, low, high, seeds]: Student's 95 % interval over
+    seeds, NaN for a single one.
+    """
+    shared = ["training", "sampling", "steps", "tuning"]
+    same, keys = [*shared, "seed"], [*shared, "s_n", "lambda_lclap"]
+    base = sweeps[sweeps.lambda_lclap == 0].drop_duplicates(same).set_index(same)[metric]
+    rows = sweeps[sweeps.lambda_lclap > 0].drop_duplicates([*keys, "seed"])
+    change = rows[metric] - base.reindex(pd.MultiIndex.from_frame(rows[same])).to_numpy()
+    groups = rows.assign(change=change).dropna(subset="change").groupby(keys, sort=True).change
+    table = [(*key, *statistics.over_seeds(part), len(part)) for key, part in groups]
+    return pd.DataFrame(table, columns=[*keys, "mean", "low", "high", "seeds"])
+
+
+def explored() -> pd.DataFrame:
+    """The sweep of this run with those of results/exploration that share its protocol, stacked."""
+    own = pd.read_csv(paths.RESULTS / "lambda_sweep.csv")
+    files = sorted((paths.RESULTS / "exploration").glob("*.csv"))
+    every = pd.concat([own, *map(pd.read_csv, files)], ignore_index=True)
+    return every.merge(own[["training", "sampling"]].head(1))
+
+
+def paired_differences(summary: pd.DataFrame, pairs: list[tuple[str, str]], metric: str = "fad") -> pd.DataFrame:
+    """Differences of a metric's class average between two runs, over the training seeds that both have.
+
+    Returns
+    -------
+    DataFrame [difference, mean, low, high, seeds], Student's interval over seeds.
+    """
+    average = summary[(summary.metric == metric) & (summary["class"] == "average")]
+    average = average.pivot(index="seed", columns="run", values="value")
+    rows = []
+    for a, b in pairs:
+        change = (average[a] - average[b]).dropna()
+        rows.append((f"{a} - {b}", *statistics.over_seeds(change), len(change)))
+    return pd.DataFrame(rows, columns=["difference", "mean", "low", "high", "seeds"])

@@ -1,0 +1,56 @@
+"""The section `corpora` of params.yaml: where clips come from, and the rate and front end that belong to them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from foleylib.params.base import Amount, Count, Positive, Section, Share
+
+HOPS_PER_SECOND = 100  # the hop of every front end is 10 ms
+
+
+class Archive(Section):
+    """A corpus to download, where its root is not there."""
+
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+
+
+class Corpus(Section):
+    """One corpus. dvc.yaml reads rate, seconds and padding of each."""
+
+    kind: Literal["synthetic", "esc50", "dcase2023t7", "urbansound8k", "folder"]
+    root: str | None = None
+    archive: Archive | None = None
+    classes: Literal["foley", "broad"] | list[str] | None = None
+    clips_per_class: dict[Literal["train", "val", "test"], Count] | None = None
+    folds: dict[Literal["train", "val", "test"], list[Positive]] | None = None
+    split_fractions: dict[Literal["train", "val", "test"], Share] | None = None
+    rate: Literal[16000, 24000, 32000, 48000]
+    seconds: Annotated[float, Field(gt=0, le=60)]
+    padding: Literal["dataset", "center"]  # of the mel front end, see audio.mel
+    fit: Literal["repeat", "pad"] = "repeat"
+    crop: Literal["start", "loudest"] = "start"
+    ambience: Share = 1.0
+    prompt_template: str | None = None
+    prompts: dict[str, str] = Field(default_factory=dict)
+    min_seconds: Amount = 0.1
+    seed: Count = 0
+    jobs: int = -1
+
+    @property
+    def samples(self) -> int:
+        """Length of a clip."""
+        return round(self.seconds * self.rate)
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self):
+        needs = {"synthetic": "clips_per_class", "esc50": "folds", "urbansound8k": "folds"}
+        need = needs.get(self.kind, "split_fractions")
+        if getattr(self, need) is None:
+            raise ValueError(f"a corpus of kind '{self.kind}' needs '{need}'")
+        if self.kind != "synthetic" and self.root is None:
+            raise ValueError(f"a corpus of kind '{self.kind}' needs 'root', the folder that holds it")
+        if self.kind == "synthetic" and self.archive is not None:
+            raise ValueError("a corpus of kind 'synthetic' has no 'archive': it is made here")
+        return self

@@ -1,0 +1,167 @@
+"""The sections of params.yaml behind the foundation models: CLAP, VAE, vocoder and latent diffusion models."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from foleylib.params.base import Amount, Count, Positive, Rate, Section, Share, Train
+
+Source = Literal["bundled", "scratch", "checkpoint"]
+
+
+class ClapText(Section):
+    vocabulary: Positive
+    hidden: Positive
+    layers: Positive
+    heads: Positive
+    max_tokens: Positive = 77
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is no multiple of heads {self.heads}")
+        return self
+
+
+class ClapAudio(Section):
+    n_mels: Positive
+    spec_size: Positive
+    n_fft: Positive
+    hop: Positive
+    fmin: Amount
+    fmax: Rate
+    rate: Positive
+    seconds: Rate
+    width: Positive
+    depths: list[Positive]
+    heads: list[Positive]
+    window: Positive
+
+    @model_validator(mode="after")
+    def _below_nyquist(self):
+        if not self.fmin < self.fmax <= self.rate / 2:
+            raise ValueError(f"fmax {self.fmax} must lie above fmin {self.fmin} and not above rate / 2")
+        return self
+
+
+class Clap(Section):
+    dim: Positive
+    text: ClapText
+    audio: ClapAudio
+    train: Train
+
+
+class Vae(Section):
+    channels: list[Positive]
+    layers: Positive
+    latent_channels: Positive = 8
+    groups: Positive
+    weights: dict[Literal["l1", "l2", "kl"], Amount]
+    train: Train
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if any(c % self.groups for c in self.channels):
+            raise ValueError(f"channels {self.channels} are not all multiples of groups {self.groups}")
+        if set(self.weights) != {"l1", "l2", "kl"}:
+            raise ValueError("weights must name l1, l2 and kl (0 switches one off)")
+        return self
+
+
+class Vocoder(Section):
+    channels: Positive
+    discriminator_width: Rate
+    periods: list[Positive]
+    scales: Positive
+    segment: Positive
+    adversarial_from: Count
+    train: Train
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.channels % 32:
+            raise ValueError(f"channels {self.channels} is no multiple of 32: five layers halve it")
+        return self
+
+
+class Noise(Section):
+    steps: Positive
+    beta_start: Annotated[float, Field(gt=0, lt=1)]
+    beta_end: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Ldm(Section):
+    channels: list[Positive]
+    layers: Positive
+    head_channels: Positive
+    groups: Positive
+    noise: Noise
+    condition_dropout: Share
+    snr_gamma: Rate | None
+    train: Train
+
+    @model_validator(mode="after")
+    def _divides(self):
+        for c in self.channels:
+            if c % self.head_channels or c % self.groups:
+                raise ValueError(
+                    f"channels {c} is no multiple of head_channels {self.head_channels} and groups {self.groups}"
+                )
+        return self
+
+    def resized(self, size: "LdmSize") -> "Ldm":
+        """These settings in another size."""
+        return Ldm.model_validate(self.model_dump() | size.model_dump(exclude={"checkpoint"}))
+
+
+class LdmSize(Section):
+    """Another size of the LDM: what it has otherwise than `foundation.ldm`."""
+
+    channels: list[Positive]
+    head_channels: Positive
+    checkpoint: str | None = None
+
+
+class Foundation(Section):
+    corpus: str
+    source: Source
+    checkpoint: str | None = None
+    clap: Clap
+    vae: Vae
+    vocoder: Vocoder
+    ldm: Ldm
+    sizes: dict[str, LdmSize] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_checkpoint(self):
+        needed = {"checkpoint": self.checkpoint} | {
+            f"sizes.{k}.checkpoint": s.checkpoint for k, s in self.sizes.items()
+        }
+        for where, folder in needed.items():
+            if self.source == "checkpoint" and not folder:
+                raise ValueError(f"source 'checkpoint' needs '{where}': a folder of an AudioLDM pipeline")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_are_new_parts(self):
+        for name, size in self.sizes.items():
+            if name in (*type(self).model_fields, "latent_clap") or not name.isidentifier():
+                raise ValueError(f"sizes.{name}: that is no name for a new part of the foundation; call it ldm_{name}")
+            try:
+                self.ldm.resized(size)
+            except ValidationError as error:
+                raise ValueError(f"sizes.{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        return self
+
+    @property
+    def ldms(self) -> list[str]:
+        """The latent diffusion models: "ldm" and those of `sizes`; each has its folder in models/foundation."""
+        return ["ldm", *self.sizes]
+
+    def section(self, part: str) -> Clap | Vae | Vocoder | Ldm:
+        """The settings of a part: clap, vae, vocoder, ldm, or one of `sizes`, which has the rest from ldm."""
+        if part in ("clap", "vae", "vocoder", "ldm"):
+            return getattr(self, part)
+        if part not in self.sizes:
+            raise ValueError(f"the foundation has no part '{part}'; it has: clap, vae, vocoder, {', '.join(self.ldms)}")
+        return self.ldm.resized(self.sizes[part])

@@ -1,0 +1,104 @@
+"""The sections of params.yaml behind the rows of the tables: runs, selection, listening test, evaluation."""
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from foleylib.params.base import Amount, Count, Positive, Section, Seeds, Share, Train
+
+Table = Annotated[str, Field(pattern=r"^[^:]+:[^:]+:[^:]+$")]  # paper:table:row with published numbers
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
+TargetKind = Literal["text", "tuned", "audio"]
+
+
+class Display(NamedTuple):
+    """How a run is shown in tables and figures."""
+
+    name: str
+    colour: str | None
+
+
+class Judge(Section):
+    """The classifier behind FD, IS, KL and accuracy."""
+
+    corpus: str
+    widths: list[Positive]
+    embedding_dim: Positive
+    mixup_alpha: Amount
+    train: Train
+
+
+class Features(Section):
+    batch_size: Positive
+
+
+class Sampling(Section):
+    corpus: str
+    clips_per_class: Positive
+    solver: Literal["ddim", "dpm++"]
+    steps: Positive
+    eta: Share
+    guidance: Amount
+    batch_size: Positive
+
+
+class Clips(Section):
+    """Where the clips of a run come from; dvc.yaml reads `made_from`."""
+
+    source: Literal["real", "reconstruction", "model"] = "model"
+    made_from: str  # the folder of a model (of a system: that of all its seeds), or the manifest of real clips
+    seeds: Seeds | None = None  # of the system's, those that are sampled
+    sampling: dict[str, str | int | float] = Field(default_factory=dict)  # what is otherwise than `sampling` says
+
+
+class Run(Section):
+    """One row of a table."""
+
+    name: str
+    colour: Colour | None = None
+    tables: list[Table] = Field(default_factory=list)
+    clips: Clips
+
+
+class Select(Section):
+    """Which run's models make the candidates, and what the candidates are compared with."""
+
+    of: str
+    target: TargetKind = "text"
+
+
+class Filter(Section):
+    """One row whose clips are selected by CLAP similarity among more candidates of another run's models."""
+
+    name: str
+    colour: Colour | None = None  # else that of the run it selects from
+    tables: list[Table] = Field(default_factory=list)
+    select: Select
+
+
+class Selection(Section):
+    thresholds: Literal["validation", "text-driven-foley", "latent-clap-loss"] | dict[str, float]
+    calibrate: dict[TargetKind, str]  # the system whose candidates set the thresholds of each kind of target
+    pool: Positive  # candidates a class for that
+    shares: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]  # parts of the pool that pass
+    relax_after: Positive
+    relax_by: Amount
+    duplicate: Share
+    cap: Positive
+    targets: Positive
+
+
+class Listening(Section):
+    runs: Annotated[list[str], Field(min_length=2)]
+    clips_per_class: Positive
+    by_class: bool
+    seed: Count
+
+
+class Evaluate(Section):
+    baseline: str  # the run that the others are compared with, clip by clip
+    split: Literal["val", "test"]
+    bootstrap: Positive
+    level: Annotated[float, Field(gt=0, lt=1)]
+    splits: Positive
+    seed: Count

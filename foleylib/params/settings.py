@@ -1,0 +1,198 @@
+"""The settings of every stage: read from params.yaml alone, typed and checked to fit together."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from foleylib import paths
+from foleylib.params.base import Count, Section
+from foleylib.params.corpora import HOPS_PER_SECOND, Corpus
+from foleylib.params.foundation import Foundation
+from foleylib.params.runs import Display, Evaluate, Features, Filter, Judge, Listening, Run, Sampling, Selection
+from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, System, Targets
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Count
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["float32", "bf16", "fp16"]
+    corpora: dict[str, Corpus]
+    foundation: Foundation
+    judge: Judge
+    features: Features
+    latent_clap: LatentClap
+    finetune: Finetune
+    systems: dict[str, System]
+    lambda_sweep: LambdaSweep
+    sampling: Sampling
+    runs: dict[str, Run]
+    selection: Selection
+    filters: dict[str, Filter]
+    targets: Targets
+    listening: Listening
+    evaluate: Evaluate
+
+    def seeds_of(self, system: str) -> list[int]:
+        """The training seeds of a system."""
+        own = self.entry("systems", system).seeds
+        return self.finetune.seeds if own is None else own
+
+    def sampling_of(self, run: str) -> Sampling:
+        """The sampling settings of a run (a selected run's are those of the run it selects from)."""
+        return self.sampling.changed(**self.source_run(run).clips.sampling)
+
+    def source_run(self, run: str) -> Run:
+        """The entry of `runs`; for a selected run, that of the run it selects from."""
+        if run in self.filters:
+            return self.runs[self.filters[run].select.of]
+        if run not in self.runs:
+            raise ValueError(f"runs in params.yaml has no '{run}'; it has: {', '.join([*self.runs, *self.filters])}")
+        return self.runs[run]
+
+    def models_of(self, run: str) -> dict[int, Path]:
+        """The model folders behind a run, from the root of the repository, by training seed.
+
+        A run without training has the seed of the settings.
+        """
+        clips = self.source_run(run).clips
+        folder, system = Path(clips.made_from), self.system_of(run)
+        if system is None:
+            return {self.seed: folder}
+        return {seed: folder / str(seed) for seed in clips.seeds or self.seeds_of(system)}
+
+    def corpus_of(self, section: str) -> Corpus:
+        """The corpus that a section names, with its rate and front end."""
+        return self.corpora[getattr(self, section).corpus]
+
+    def entry(self, section: str, name: str) -> Section:
+        """An entry of a section that holds several, such as ("systems", "ldm")."""
+        entries = getattr(self, section)
+        if name not in entries:
+            raise ValueError(f"{section} in params.yaml has no '{name}'; it has: {', '.join(entries)}")
+        return entries[name]
+
+    def rows(self) -> dict[str, Run | Filter]:
+        """The rows of all tables: runs and selected runs."""
+        return self.runs | self.filters
+
+    def display(self) -> dict[str, Display]:
+        """Name and colour of each row; a selected run has the colour of the run it selects from, unless its own."""
+        return {
+            name: Display(row.name, row.colour or self.source_run(name).colour) for name, row in self.rows().items()
+        }
+
+    def system_of(self, run: str) -> str | None:
+        """The system whose models make the clips of a run; None of a run without one."""
+        folder = Path(self.source_run(run).clips.made_from)
+        return folder.name if folder.parent == Path("models/systems") else None
+
+    @model_validator(mode="after")
+    def _corpora_fit(self):
+        users = {name: getattr(self, name) for name in ("foundation", "judge", "latent_clap", "sampling")}
+        users |= {"lambda_sweep": self.lambda_sweep, "targets": self.targets}
+        users |= {f"systems.{name}": system for name, system in self.systems.items()}
+        for where, section in users.items():
+            _known(f"{where}.corpus", section.corpus, self.corpora, "corpora")
+        # One VAE and one vocoder serve all of them, so they share rate, length and front end.
+        base = self.corpus_of("foundation")
+        for where, section in users.items():
+            other = self.corpora[section.corpus]
+            if (other.rate, other.seconds, other.padding) != (base.rate, base.seconds, base.padding):
+                raise ValueError(
+                    f"corpora.{section.corpus}: rate, seconds and padding differ from those of "
+                    f"corpora.{self.foundation.corpus}, but {where} uses both"
+                )
+        frames = base.samples / (base.rate // HOPS_PER_SECOND)
+        if frames % 32:
+            raise ValueError(
+                f"corpora.{self.foundation.corpus}.seconds {base.seconds} makes {frames:g} mel frames; the VAE and U-Net "
+                "halve them five times: give a multiple of 0.32 s"
+            )
+        if self.foundation.vocoder.segment % (base.rate // HOPS_PER_SECOND):
+            raise ValueError(
+                f"foundation.vocoder.segment is no multiple of the hop of {base.rate // HOPS_PER_SECOND} samples"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _systems_fit(self):
+        for name, system in self.systems.items():
+            _known(f"systems.{name}.init", system.init, self.foundation.ldms)
+        for target, system in self.selection.calibrate.items():
+            _known(f"selection.calibrate.{target}", system, self.systems)
+        return self
+
+    @model_validator(mode="after")
+    def _runs_fit(self):
+        models = [f"models/foundation/{name}" for name in self.foundation.ldms]
+        models += [f"models/systems/{name}" for name in self.systems]
+        for name, run in self.runs.items():
+            clips = run.clips
+            if clips.source != "real":
+                _known(f"runs.{name}.clips.made_from", clips.made_from, models)
+            system = self.system_of(name)
+            trained = [] if system is None else self.seeds_of(system)
+            if clips.seeds is not None and not set(clips.seeds) <= set(trained):
+                raise ValueError(f"runs.{name}.clips.seeds: {clips.seeds} are not all among those trained, {trained}")
+            if clips.sampling and clips.source != "model":
+                raise ValueError(f"runs.{name}.clips.sampling: only a run of source 'model' is sampled")
+            try:
+                self.sampling_of(name)
+            except ValidationError as error:
+                lines = "; ".join(_sentence(e) for e in error.errors())
+                raise ValueError(f"runs.{name}.clips.sampling: {lines}") from None
+        sampled = [name for name, run in self.runs.items() if run.clips.source == "model"]
+        for name, row in self.filters.items():
+            _known(f"filters.{name}.select.of", row.select.of, sampled, "the sampled runs")
+            if name in self.runs:
+                raise ValueError(f"filters.{name}: runs has that name too; call it {name}_filter")
+        for name in self.listening.runs:
+            _known("an entry of listening.runs", name, self.rows())
+        _known("evaluate.baseline", self.evaluate.baseline, sampled, "the sampled runs")
+        return self
+
+
+def _known(where: str, name: str, names, what: str = "") -> None:
+    if name not in names:
+        raise ValueError(f"{where} is '{name}', which is none of{' ' + what if what else ''}: {', '.join(names)}")
+
+
+def load(path: Path | None = None) -> Params:
+    """Read and check params.yaml; a ValueError has one line per problem: the key, what is wrong, what is allowed."""
+    path = path or paths.PARAMS
+    with open(path, encoding="utf8") as file:
+        return parse(yaml.safe_load(file), str(path))
+
+
+def parse(settings: dict, name: str = "params.yaml") -> Params:
+    """Check a nested dict of settings; see `load`."""
+    try:
+        return Params.model_validate(settings)
+    except ValidationError as error:
+        lines = [_sentence(e) for e in error.errors()]
+    raise ValueError(f"{name} cannot be used:\n" + "\n".join(f"- {line}" for line in lines))
+
+
+def _sentence(error: dict) -> str:
+    where = ".".join(str(p) for p in error["loc"]) or "(whole file)"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key; allowed here: {', '.join(_allowed(error['loc'][:-1]))}"
+    if error["type"] == "missing":
+        return f"{where}: missing"
+    got = f" (got {error['input']!r:.60})" if error["loc"] else ""  # not the whole file
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _allowed(loc: tuple) -> list[str]:
+    """The keys of the section at `loc`, by walking the models' annotations."""
+    kind = Params
+    for key in loc:
+        if getattr(kind, "__origin__", None) is dict:  # the key is a name of the user's: a corpus, a system, a run
+            kind = kind.__args__[1]
+        elif isinstance(kind, type) and issubclass(kind, Section) and key in kind.model_fields:
+            kind = kind.model_fields[key].annotation
+    return sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []

@@ -1,0 +1,186 @@
+"""Tables for the reader: settings, and our numbers with their intervals beside the papers'.
+
+A summary (results/summary.csv) has one row per score: paper, table, run, class ("all" is the whole set in one score),
+metric, embedder, value, low, high, n, seed, published, comparable, protocol. A cell reads `3.21 [2.9, 3.6]` (bootstrap
+interval over clips), or `3.21 ± 0.12 (3 seeds)` where a run has several seeds, or "–" without a number. The papers'
+average is the mean of the class scores, which is not the score of all clips together.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from foleylib.evaluation.metrics import METRICS
+from foleylib.report.style import Displays, class_label, metric_label, shown
+
+PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"  # paper, table, row, class, metric, value
+DASH, DAGGER = "–", "†"
+
+
+def settings(section: BaseModel | dict) -> pd.DataFrame:
+    """A section of the settings as a two-column table for the top of a notebook [columns: setting, value]."""
+    section = section.model_dump() if isinstance(section, BaseModel) else section
+    return pd.DataFrame(_leaves(section, ""), columns=["setting", "value"]).set_index("setting")
+
+
+def _leaves(node, name: str):
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, str(node)
+
+
+def made_by(provenance: dict, section: BaseModel) -> pd.DataFrame:
+    """The settings behind a part's weights, as `settings` shows them.
+
+    Those of `section` where the part was trained here. Bundled weights were trained elsewhere: their provenance.json
+    (which names a commit) tells the settings, and the corpus, seed, device, seconds, held-out scores and commit.
+    """
+    if "settings" in provenance and "commit" not in provenance:
+        return settings(section)
+    others = {key: value for key, value in provenance.items() if key not in ("settings", "sha256")}
+    return pd.concat([settings(part) for part in (provenance.get("settings"), others) if part])
+
+
+def select(
+    summary: pd.DataFrame, *, metric: str, runs: Iterable[str], classes: Iterable[str] | None = None
+) -> pd.DataFrame:
+    """Rows of one metric, of the given runs and classes, at most one per run, class and seed.
+
+    Several scores that differ in something else (embedder, paper, ...) are an error: the caller must choose.
+    """
+    lacking = [run for run in runs if run not in set(summary.run)]
+    if lacking or metric not in set(summary.metric):
+        has = f"runs {sorted(set(summary.run))} and metrics {sorted(set(summary.metric))}"
+        raise ValueError(f"no scores of runs={lacking}, metric={metric!r}: the summary has {has}")
+    rows = summary[(summary.metric == metric) & summary.run.isin(list(runs))]
+    rows = rows if classes is None else rows[rows["class"].isin(list(classes))]
+    twice = rows[rows.duplicated(["run", "class", "seed"], keep=False)]
+    if len(twice):
+        first = twice[(twice.run == twice.run.iloc[0]) & (twice["class"] == twice["class"].iloc[0])]
+        tell = {c: list(map(str, first[c].unique())) for c in ("paper", "table", "embedder", "protocol")}
+        differ = {c: values for c, values in tell.items() if len(values) > 1} or "nothing"
+        where = f"run {first.run.iloc[0]!r}, class {first['class'].iloc[0]!r}"
+        raise ValueError(f"{metric}: several scores of {where}, which differ in {differ}; filter the summary first")
+    return rows
+
+
+def of_table(summary: pd.DataFrame, paper: str, table: str) -> pd.DataFrame:
+    """Every run of a summary once, with the published numbers of one table where that table has the run."""
+    here = summary[(summary.paper == paper) & (summary.table.astype(str) == str(table))]
+    others = summary[~summary.run.isin(here.run)]
+    others = others[~others.duplicated(["run", "class", "metric", "embedder", "seed"])].assign(published=np.nan)
+    return pd.concat([here, others], ignore_index=True)
+
+
+def number(value: float, metric: str) -> str:
+    """A score in the digits of its metric, or a dash for NaN."""
+    digits = METRICS[metric].digits if metric in METRICS else 2
+    return DASH if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def cell(rows: pd.DataFrame, metric: str) -> str:
+    """Text of the scores of one run and class: one row with its interval, or mean and deviation over seeds."""
+    rows = rows[rows.value.notna()]
+    if not len(rows):
+        return DASH
+    if len(rows) > 1:
+        return f"{number(rows.value.mean(), metric)} ± {number(rows.value.std(), metric)} ({len(rows)} seeds)"
+    value, low, high = (number(x, metric) for x in rows.iloc[0][["value", "low", "high"]])
+    return value if DASH in (low, high) else f"{value} [{low}, {high}]"
+
+
+def ours_and_published(
+    summary: pd.DataFrame,
+    *,
+    metric: str,
+    runs: Sequence[str],
+    classes: Sequence[str],
+    display: Displays = None,
+    average: bool = True,
+    std: bool = False,
+    reference: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """One row per run, and per class our score with its interval beside the published number ("ours", "published").
+
+    `average` adds the papers' average, the mean of the class scores, which has an interval only if the summary holds
+    rows of class "average"; `std` adds the sample deviation over classes, as latent-clap-loss prints it. `reference`
+    [index=run, columns=class] are published numbers where the summary has none: `published(...)` with its rows renamed
+    to runs. Published numbers that do not compare with ours carry a dagger.
+    """
+    parts = [c for c in classes if c not in ("all", "average")]
+    rows = _with_spread(select(summary, metric=metric, runs=runs), parts)
+    reference = pd.DataFrame(index=runs) if reference is None else reference.reindex(runs)
+    extra = [name for name, wanted in [("average", average), ("std", std)] if wanted and name not in classes]
+    table = {}
+    for class_ in [*classes, *extra]:
+        of_class, head = rows[rows["class"] == class_], class_label(class_)
+        table[head, "ours"] = [cell(of_class[of_class.run == run], metric) for run in runs]
+        table[head, "published"] = [
+            _published_cell(rows[rows.run == run], metric, class_, reference.loc[run]) for run in runs
+        ]
+    frame = by_run(table, runs, display)
+    note = f"{DAGGER} not comparable" if any(DAGGER in text for text in frame.to_numpy().ravel()) else ""
+    return frame.rename_axis(columns=[metric_label(metric), note])
+
+
+def _with_spread(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """The rows with the mean of the class scores ("average") and their "std" of each run and seed that lacks them."""
+    scores = rows[rows["class"].isin(classes)].groupby(["run", "seed"], dropna=False).value
+    spread = scores.agg(average=lambda values: values.mean(skipna=False), std="std", classes="size")
+    spread = spread[spread.classes == len(classes)].drop(columns="classes")
+    spread = spread.melt(ignore_index=False, var_name="class").reset_index()
+    return pd.concat([rows, spread], ignore_index=True).drop_duplicates(["run", "seed", "class"])
+
+
+def _published_cell(of_run: pd.DataFrame, metric: str, class_: str, reference: pd.Series) -> str:
+    """Published number of a class, of the run's own rows or of the reference, marked where it does not compare."""
+    of_run = of_run[of_run.published.notna()]
+    of_class = of_run[of_run["class"] == class_]
+    value = of_class.published.iloc[0] if len(of_class) else reference.get(class_, np.nan)
+    same = (of_class if len(of_class) else of_run).comparable
+    compares = len(same) and same.eq(True).all()
+    return DASH if np.isnan(value) else number(value, metric) + ("" if compares else f" {DAGGER}")
+
+
+def by_run(table: dict, runs: Sequence[str], display: Displays) -> pd.DataFrame:
+    """Columns as a table with the names of the runs as row heads."""
+    return pd.DataFrame(table, index=pd.Index([shown(run, display).name for run in runs], name="System"))
+
+
+def metrics_overview(
+    summary: pd.DataFrame, runs: Sequence[str], *, display: Displays = None, class_: str = "all"
+) -> pd.DataFrame:
+    """One row per run and one column per metric (and embedder, where a metric has several), with intervals.
+
+    Columns come in the order of `METRICS`, then other metrics as the summary has them.
+    """
+    rows = summary[(summary["class"] == class_) & summary.run.isin(list(runs))]
+    present, table = list(dict.fromkeys(rows.metric)), {}
+    for metric in [m for m in METRICS if m in present] + [m for m in present if m not in METRICS]:
+        of_metric = rows[rows.metric == metric]
+        embedders = list(of_metric.embedder.dropna().unique())
+        for embedder in embedders if len(embedders) > 1 else [None]:
+            part = of_metric if embedder is None else of_metric[of_metric.embedder == embedder]
+            part = select(part, metric=metric, runs=part.run.unique())
+            table[metric_label(metric, embedder)] = [cell(part[part.run == run], metric) for run in runs]
+    return by_run(table, runs, display)
+
+
+def published(paper: str, table: str) -> pd.DataFrame:
+    """A table as its paper prints it, rows and columns in its order, such as table "I" of "latent-clap-loss".
+
+    Columns are classes, or metrics where the table has several.
+    """
+    every = pd.read_csv(PUBLISHED, dtype={"table": str})
+    rows = every[(every.paper == paper) & (every.table == str(table))]
+    if rows.empty:
+        known = sorted(set(zip(every.paper, every.table)))
+        raise ValueError(f"no published table {table!r} of {paper!r}: there are {known}")
+    columns = "metric" if rows.metric.nunique() > 1 else "class"
+    wide = rows.pivot(index="row", columns=columns, values="value")
+    return wide.loc[rows.row.unique(), rows[columns].unique()].astype(np.float64)

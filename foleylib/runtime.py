@@ -1,0 +1,114 @@
+"""What every layer needs: the device, seeded generators, hashes, fingerprints, atomic files, progress bars."""
+
+import hashlib
+import json
+import os
+import sys
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+
+def pick_device(name: str = "auto"):
+    """The torch device of a setting; "auto" is CUDA where there is one, else the CPU."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device is 'cuda', but torch sees no CUDA device: set device to 'auto' or 'cpu' in params.yaml"
+        )
+    return torch.device("cuda" if name in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
+
+
+def step_generator(device, *key: int):
+    """A torch generator whose stream depends on `key` alone (seed, step, rank), so that a resumed run draws what it
+    would have drawn."""
+    import torch
+
+    return torch.Generator(device).manual_seed(_seed_of(key))
+
+
+def clip_seeds(seed: int, clips: Iterable[tuple[str, int]]) -> list[int]:
+    """A seed for each clip (class, number within the class): more clips of a class leave the first ones as they are."""
+    return [_seed_of([seed, zlib.crc32(label.encode()), number]) for label, number in clips]
+
+
+def _seed_of(key) -> int:
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
+
+
+def weights_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, or of a folder: of the relative names and contents of its files, in order of name."""
+    path = Path(path)
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    if not files:
+        raise ValueError(f"{path}: no weights there; give a file or a folder that holds files")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(path).as_posix()} {weights_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def module_sha256(module) -> str:
+    """SHA-256 of a module's weights, by name."""
+    sha = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def fingerprint(*parts) -> str:
+    """Sixteen hex digits that change with any of `parts` (sections of the settings, dicts, strings, numbers)."""
+    plain = [p.model_dump(mode="json") if hasattr(p, "model_dump") else p for p in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def parameters(module) -> int:
+    """Number of parameters of a torch module."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def save_atomically(state: dict, path: Path) -> None:
+    """`torch.save` beside `path`, then rename: a kill leaves the old file or the new one, never half of one."""
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+def write_json(path: Path, content) -> Path:
+    """Write JSON with a line for each entry; missing parent folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def write_csv(frame, path: str | Path) -> Path:
+    """Write a table atomically: UTF-8, "\\n" line ends, floats of 6 digits, two-level heads as "class ours"."""
+    import pandas as pd
+
+    path, frame = Path(path), frame.copy()
+    if isinstance(frame.columns, pd.MultiIndex):
+        frame.columns = [" ".join(map(str, head)) for head in frame.columns]
+    text = frame.to_csv(index=not isinstance(frame.index, pd.RangeIndex), float_format="%.6g", lineterminator="\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".tmp").write_bytes(text.encode())
+    os.replace(path.with_suffix(".tmp"), path)
+    return path
+
+
+def progress(iterable=None, **options):
+    """A tqdm bar over `iterable` (or by hand, with `total`), in the terminal under DVC: a bar has no place in an
+    executed notebook. `options` are tqdm's `total`, `desc`, `initial`, `unit`, `disable`."""
+    from tqdm import tqdm
+
+    stream = getattr(sys.stderr, "_original_stdstream_copy", None) if "DVC_ROOT" in os.environ else None
+    file = os.fdopen(os.dup(stream), "w") if stream is not None else sys.stderr
+    return tqdm(iterable, file=file, mininterval=2 if file.isatty() else 30, **options)

@@ -1,0 +1,145 @@
+"""Where a part's weights come from when they are not trained here: the bundle, or a published pipeline.
+
+``python -m foleylib.stages.bundle`` packs what was trained here into data/bundled, with the provenance of each part.
+"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from foleylib import paths
+from foleylib.params.settings import Params
+from foleylib.runtime import pick_device, weights_sha256, write_json
+
+# Settings of a section that do not change the size of the weights: a bundled part may differ in them.
+NOT_SIZES = {
+    "train",
+    "weights",
+    "adversarial_from",
+    "segment",
+    "periods",
+    "scales",
+    "discriminator_width",
+    "condition_dropout",
+    "snr_gamma",
+    "source",
+    "corpus",
+    "dropout",
+}
+
+
+def write_provenance(folder: Path, section, corpus: str, cfg: Params, seconds: float, history: pd.DataFrame) -> None:
+    """Write beside weights how they came to be: settings, corpus, seed, device, seconds, last held-out scores; and the
+    training history."""
+    history.to_csv(folder / "history.csv", index=False)
+    last = history.dropna().iloc[-1] if len(history.dropna()) else history.iloc[-1]
+    provenance = {
+        "settings": section.model_dump(mode="json"),
+        "corpus": cfg.corpora[corpus].model_dump(mode="json"),
+        "seed": cfg.seed,
+        "device": str(pick_device(cfg.device)),
+        "seconds": round(seconds),
+        "held_out": {k: round(float(v), 5) for k, v in last.items()},
+    }
+    write_json(folder / "provenance.json", provenance)
+
+
+def history_of(folder: Path) -> pd.DataFrame:
+    """The training history kept beside weights; empty for a published checkpoint."""
+    file = folder / "history.csv"
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame()
+
+
+def provenance_of(folder: Path) -> dict:
+    """How weights came to be, as `write_provenance` and `pack` noted it."""
+    file = folder / "provenance.json"
+    return json.loads(file.read_text()) if file.is_file() else {"source": "published checkpoint"}
+
+
+def copy_bundled(part: str, section, name: str, out: Path) -> None:
+    """Copy data/bundled/`part` to `out`, float16 weights brought to float32, if it has the sizes of the section `name`."""
+    bundle = paths.BUNDLED / part
+    switch = "latent_clap.source" if part == "latent_clap" else "foundation.source"
+    if not bundle.is_dir():
+        raise ValueError(f"{bundle} is missing: check out data/bundled, or set {switch} to 'scratch'")
+    trained = provenance_of(bundle)["settings"]
+    sizes = {k: v for k, v in section.model_dump(mode="json").items() if k not in NOT_SIZES}
+    differing = [k for k, v in sizes.items() if trained.get(k) != v]
+    if differing:
+        raise ValueError(
+            f"{name}.{differing[0]} differs from the bundle's ({trained.get(differing[0])}): put it back, "
+            f"or set {switch} to 'scratch' to train that size"
+        )
+    shutil.copytree(bundle, out)
+    _cast(out, torch.float32)
+
+
+def _cast(folder: Path, dtype: torch.dtype) -> None:
+    """Bring the floating-point weights under `folder` to `dtype`, and the configs with them."""
+    for file in folder.rglob("*.safetensors"):
+        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in load_file(file).items()}
+        save_file(state, file, metadata={"format": "pt"})
+    for file in folder.rglob("config.json"):
+        config = json.loads(file.read_text())
+        if "dtype" in config:
+            file.write_text(json.dumps(config | {"dtype": str(dtype).removeprefix("torch.")}, indent=2) + "\n")
+
+
+def take(part: str, cfg: Params, out: Path) -> None:
+    """Take a part from the folder `foundation.checkpoint`, as `networks.published.audioldm.convert_audioldm` writes it.
+
+    That is an AudioLDMPipeline folder with the whole CLAP (audio encoder too) in its sub-folder `clap`.
+    """
+    sizes, is_ldm = cfg.foundation.sizes, part in cfg.foundation.ldms
+    name = f"foundation.sizes.{part}.checkpoint" if part in sizes else "foundation.checkpoint"
+    source = paths.ROOT / (sizes[part].checkpoint if part in sizes else cfg.foundation.checkpoint)
+    needed = source / ("unet" if is_ldm else part)
+    if not needed.is_dir():
+        raise ValueError(f"{name}: {needed} is missing; convert an AudioLDM .ckpt with convert_audioldm")
+    for own in ("clap", "vae", "vocoder") if part in sizes else ():
+        if _hashes(source / own) != _hashes(paths.FOUNDATION / own):
+            raise ValueError(f"{name}: the {own} in {source} is missing or not the foundation's, which all sizes share")
+    if is_ldm:
+        shutil.copytree(source, out, ignore=shutil.ignore_patterns("clap"))
+    else:
+        shutil.copytree(needed, out)
+
+
+def _hashes(folder: Path) -> list[str]:
+    return [weights_sha256(file) for file in sorted(folder.glob("*.safetensors"))]
+
+
+def pack() -> None:
+    """Copy what was trained here of models/foundation and models/latent_clap to data/bundled, as float16; prints what.
+
+    SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
+    """
+    head = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(head, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    for file in sorted([*paths.FOUNDATION.glob("*/provenance.json"), *paths.LATENT_CLAP.glob("provenance.json")]):
+        source, out, provenance = file.parent, paths.BUNDLED / file.parent.name, json.loads(file.read_text())
+        if "commit" in provenance:  # noted by an earlier packing
+            print(f"{source.name}: came from the bundle, left alone")
+            continue
+        shutil.rmtree(out, ignore_errors=True)
+        is_pipeline = (source / "unet").is_dir()
+        shutil.copytree(source / "unet" if is_pipeline else source, out / "unet" if is_pipeline else out)
+        _cast(out, torch.float16)
+        _thinned(pd.read_csv(source / "history.csv")).to_csv(out / "history.csv", index=False, float_format="%.5g")
+        weights = {f.relative_to(out).as_posix(): weights_sha256(f) for f in sorted(out.rglob("*.safetensors"))}
+        write_json(out / "provenance.json", provenance | {"commit": commit, "sha256": weights})
+        print(f"{source.name}: packed, {sum(f.stat().st_size for f in out.rglob('*') if f.is_file()) / 2**20:.1f} MiB")
+
+
+def _thinned(history: pd.DataFrame, rows: int = 200) -> pd.DataFrame:
+    scored = history[[c for c in history if c.startswith("val_")]].notna().any(axis=1)
+    return history[(history.index % max(1, len(history) // rows) == 0) | scored]
+
+
+if __name__ == "__main__":
+    pack()

@@ -1,0 +1,63 @@
+"""The networks that embed clips for the metrics, loaded once; quick scores on validation clips for choices."""
+
+import numpy as np
+import pandas as pd
+
+from foleylib import paths
+from foleylib.evaluation.embeddings import Embeddings, embed_clips
+from foleylib.evaluation.quick import quick
+from foleylib.networks import judge
+from foleylib.params.runs import Sampling
+from foleylib.params.settings import Params
+from foleylib.runtime import pick_device
+from foleylib.stages.reference import embeddings_by_class, reference
+from foleylib.stages.sample import Drawer, class_rows, load_clap
+
+
+class Embedders:
+    """Judge and CLAP, loaded once: clips to the embeddings that all metrics are computed on."""
+
+    def __init__(self, cfg: Params):
+        self.cfg, self.device = cfg, pick_device(cfg.device)
+        self.judge = judge.load(paths.JUDGE, device=self.device)
+        self.clap = load_clap(cfg)
+        self.texts = class_rows(cfg).set_index("label").prompt  # the corpus' own, whatever a model was prompted with
+
+    def embed(self, manifest: pd.DataFrame, waves: np.ndarray) -> Embeddings:
+        """Embeddings of clips [shape=(N, T)] and of the prompts of their classes."""
+        rate = self.cfg.corpus_of("sampling").rate
+        labels, prompts = list(manifest.label), list(manifest.label.map(self.texts))
+        return embed_clips(waves, labels, prompts, judge=self.judge, clap=self.clap, rate=rate)
+
+    def reference_by_class(self) -> dict[str, np.ndarray]:
+        """CLAP embeddings of the test clips, label -> [shape=(N, D)]."""
+        return embeddings_by_class(self.clap, self.cfg)
+
+
+class Validation:
+    """Scores U-Nets on *validation* clips without intervals, for choices: what does not change is loaded once."""
+
+    def __init__(self, cfg: Params):
+        self.cfg, self.embedders = cfg, Embedders(cfg)
+        self.real = self.embedders.embed(*reference(cfg, "val"))
+        self.drawer = Drawer(paths.FOUNDATION / "ldm", cfg, clap=self.embedders.clap)
+
+    def scores(self, unet, prompts: dict[str, str], *, seed: int, clips_per_class: int) -> dict[str, float]:
+        """Average FAD, judge accuracy and CLAP score of a U-Net's first clips, prompted with `prompts` (label -> text)."""
+        return self.score(*self.draw(unet, prompts, seed=seed, clips_per_class=clips_per_class))
+
+    def draw(
+        self, unet, prompts: dict[str, str], *, seed: int, clips_per_class: int, options: Sampling | None = None
+    ) -> tuple[pd.DataFrame, np.ndarray]:
+        """Those clips, sampled as `options` or the settings say: manifest, waves [shape=(N, T)]."""
+        drawer = self.drawer
+        drawer.pipeline.unet = unet.eval().to(self.embedders.device)
+        drawer.classes = drawer.classes.assign(prompt=drawer.classes.label.map(prompts))
+        drawer.options = options or self.cfg.sampling
+        manifest = drawer.rows(clips_per_class, self.cfg.seed + seed)
+        return manifest, drawer.draw(manifest).numpy()
+
+    def score(self, manifest: pd.DataFrame, waves: np.ndarray) -> dict[str, float]:
+        """The scores of clips."""
+        clips = self.embedders.embed(manifest, waves)
+        return quick(self.real, clips, self.embedders.judge.model.labels)

@@ -1,0 +1,156 @@
+"""Stage evaluate: the scores of every run against the test clips, paired differences, and one table of all numbers."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from foleylib import paths
+from foleylib.datasets import samples
+from foleylib.datasets.manifest import digest
+from foleylib.evaluation import scores
+from foleylib.evaluation.embeddings import Embeddings
+from foleylib.networks.unet import load_tuning
+from foleylib.params.settings import Params
+from foleylib.runtime import progress, weights_sha256, write_csv
+from foleylib.stages.candidates import targets_of
+from foleylib.stages.embedders import Embedders
+from foleylib.stages.reference import reference
+from foleylib.stages.sample import load_run
+
+PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"  # paper, table, row, class, metric, value
+
+
+def make(cfg: Params) -> pd.DataFrame:
+    """Score all runs and selected runs; returns the summary.
+
+    Writes results/evaluate/RUN.json (scores with protocol card), data/embeddings/RUN/SEED.npz, results/differences.csv,
+    results/similarity.csv, results/summary.csv and results/metrics (headline numbers).
+    """
+    embedders = Embedders(cfg)
+    evaluate(list(cfg.rows()), cfg, embedders)
+    write_csv(differences(cfg, embedders), paths.RESULTS / "differences.csv")
+    write_csv(similarities(cfg, embedders), paths.RESULTS / "similarity.csv")
+    tables = {name: row.tables for name, row in cfg.rows().items()} | {"latent_clap": []}
+    files = [paths.RESULTS / "evaluate" / f"{run}.json" for run in cfg.rows()]
+    files.append(paths.RESULTS / "latent_clap.json")
+    summary = scores.summarise(files, tables, pd.read_csv(PUBLISHED), paths.ROOT)
+    write_csv(summary, paths.RESULTS / "summary.csv")
+    scores.save_headlines(files, paths.RESULTS / "metrics")
+    return summary
+
+
+def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
+    """Score every seed of each run's clips against the test clips: results/evaluate/RUN.json.
+
+    The clips' embeddings are kept in data/embeddings/RUN/SEED.npz, for paired comparisons of runs.
+    """
+    manifest, waves = reference(cfg)
+    real, clips, embedded = embedders.embed(manifest, waves), {run: {} for run in names}, {}
+    jobs = [(run, seed) for run in names for seed in samples.seeds(paths.SAMPLES / run)]
+    for run, seed in progress(jobs, desc="embed"):
+        clips[run][seed], waves = load_run(run, seed)
+        embedded[run, seed] = embedders.embed(clips[run][seed], waves)
+
+    # Scoring is bootstraps on small arrays: every core takes sets of clips.
+    labels = embedders.judge.model.labels
+    score = delayed(scores.score)
+    work = Parallel(n_jobs=-1, return_as="generator")(
+        score(real, E, judge_labels=labels, settings=cfg.evaluate) for E in embedded.values()
+    )
+    scored = dict(zip(embedded, progress(work, total=len(jobs), desc="score")))
+
+    weights = {
+        "judge": embedders.judge.sha256,
+        "clap": weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors"),
+    }
+    for run in names:
+        rows = [{**row, "seed": seed} for seed in clips[run] for row in scored[run, seed]]
+        card = scores.card(
+            run,
+            clips[run],
+            _how(run, cfg),
+            models=_model_hashes(run, cfg),
+            reference=digest(manifest),
+            embedders=weights,
+            rate=cfg.corpus_of("sampling").rate,
+            device=str(embedders.device),
+            settings=cfg.evaluate,
+        )
+        shutil.rmtree(paths.EMBEDDINGS / run, ignore_errors=True)
+        for seed in clips[run]:
+            embedded[run, seed].save(_embeddings_file(run, seed))
+        scores.save(paths.RESULTS / "evaluate" / f"{run}.json", card, rows)
+
+
+def _embeddings_file(run: str, seed: int) -> Path:
+    return paths.EMBEDDINGS / run / f"{seed}.npz"
+
+
+def _how(run: str, cfg: Params) -> dict:
+    """How a run's clips came about, for its card."""
+    source = cfg.source_run(run).clips.source
+    how = cfg.sampling_of(run).model_dump() if source == "model" else {"source": source}
+    if run in cfg.filters:
+        how |= {"selection": cfg.filters[run].select.model_dump() | cfg.selection.model_dump()}
+    return how
+
+
+def _model_hashes(run: str, cfg: Params) -> dict[int, dict[str, str]]:
+    """SHA-256 of the weights behind a run's clips, by training seed and part."""
+    parts = {"model": ("unet", "vae", "vocoder"), "reconstruction": ("vae", "vocoder"), "real": ()}
+    names = {"vocoder": "model.safetensors"}
+    return {
+        seed: {
+            part: weights_sha256(paths.ROOT / folder / part / names.get(part, "diffusion_pytorch_model.safetensors"))
+            for part in parts[cfg.source_run(run).clips.source]
+        }
+        for seed, folder in cfg.models_of(run).items()
+    }
+
+
+def differences(cfg: Params, embedders: Embedders) -> pd.DataFrame:
+    """Average FAD of each system's run minus that of the run `evaluate.baseline`, the same clips drawn from both.
+
+    Returns
+    -------
+    DataFrame [run, seed, value, low, high], a row for each training seed of both; intervals are bootstraps over clips.
+    """
+    baseline, real = cfg.evaluate.baseline, embedders.reference_by_class()
+    others = [run for run in cfg.runs if run != baseline and cfg.system_of(run)]
+    shared = [(run, s) for run in others for s in cfg.models_of(run) if s in cfg.models_of(baseline)]
+    difference = delayed(scores.paired_difference)
+    pairs = ([Embeddings.load(_embeddings_file(name, seed)) for name in (run, baseline)] for run, seed in shared)
+    work = Parallel(n_jobs=-1, return_as="generator")(difference(real, a, b, cfg.evaluate) for a, b in pairs)
+    intervals = progress(work, total=len(shared), desc=f"differences to {baseline}")
+    rows = [(run, seed, i.estimate, i.low, i.high) for (run, seed), i in zip(shared, intervals)]
+    return pd.DataFrame(rows, columns=["run", "seed", "value", "low", "high"])
+
+
+def similarities(cfg: Params, embedders: Embedders) -> pd.DataFrame:
+    """Mean CLAP similarity of the clips of each system's run to the text and, of a tuned model, to the tuned embedding.
+
+    Returns
+    -------
+    DataFrame [run, target, seed, value]
+    """
+    rows = []
+    for run in filter(cfg.system_of, cfg.runs):
+        for seed, folder in cfg.models_of(run).items():
+            clips = Embeddings.load(_embeddings_file(run, seed))
+            for kind in ("text", "tuned") if load_tuning(paths.ROOT / folder) is not None else ("text",):
+                targets = targets_of(kind, paths.ROOT / folder, cfg, embedders.clap)
+                value = np.mean([np.sum(E * targets[label][0]) for label, E in zip(clips.labels, clips["clap"])])
+                rows.append({"run": run, "target": kind, "seed": seed, "value": float(value)})
+    return pd.DataFrame(rows, columns=["run", "target", "seed", "value"])
+
+
+def scores_of(run: str) -> dict:
+    """results/evaluate/`run`.json: {headline, card, scores}."""
+    path = paths.RESULTS / "evaluate" / f"{run}.json"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; run the evaluate stage first")
+    return json.loads(path.read_text())

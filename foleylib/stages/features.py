@@ -1,0 +1,81 @@
+"""Stage features: what is computed once per corpus, posterior moments of the latents and CLAP embeddings."""
+
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foleylib import paths
+from foleylib.audio.mel import LogMel, front_end
+from foleylib.datasets import manifest as manifests
+from foleylib.datasets.features import encode_moments, read_key
+from foleylib.networks import clap as claps
+from foleylib.networks import vae as vaes
+from foleylib.params.settings import Params
+from foleylib.runtime import fingerprint, pick_device, progress, weights_sha256, write_json
+
+
+def make(corpus: str, cfg: Params) -> Path:
+    """Compute data/features/`corpus` with the foundation's VAE and CLAP, at the rate and front end of the corpus."""
+    settings = cfg.entry("corpora", corpus)
+    models = fingerprint(*(weights_sha256(paths.FOUNDATION / part) for part in ("clap", "vae")))
+    out = paths.FEATURES / corpus
+    compute(
+        paths.CLIPS / corpus,
+        out,
+        autoencoder=vaes.load(paths.FOUNDATION / "vae"),
+        clap=claps.load(paths.FOUNDATION / "clap"),
+        log_mel=front_end(settings.rate, settings.padding),
+        models=models,
+        batch_size=cfg.features.batch_size,
+        device=cfg.device,
+    )
+    return out
+
+
+def compute(
+    corpus: Path, out: Path, *, autoencoder, clap, log_mel: LogMel, models: str, batch_size: int, device: str = "auto"
+) -> None:
+    """Write `out`: moments.npy [N, 2C, T, F], audio.npy and text.npy [N, D] of unit norm, index.parquet, features.json.
+
+    `corpus` is a folder written by `corpora.prepare`; `models`, the SHA-256 of the weights behind the features, makes
+    with the corpus' digest the key in features.json. Nothing is done where `out` has that key already.
+    """
+    manifest = manifests.load(corpus)
+    key = {"corpus": manifests.digest(manifest), "models": models, "mel": asdict(log_mel.config)}
+    if read_key(out) == key:
+        return
+    device = pick_device(device)
+    autoencoder, clap, log_mel = autoencoder.to(device).eval(), clap.to(device).eval(), log_mel.to(device)
+    rate = log_mel.config.rate
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+
+    # Text embeddings, one for each different prompt.
+    texts = list(dict.fromkeys(manifest.prompt))
+    embedded = dict(zip(texts, clap.embed_text(texts).cpu().numpy()))
+    np.save(part / "text.npy", np.stack([embedded[t] for t in manifest.prompt]))
+
+    # Latents and audio embeddings, batch by batch into arrays on disk.
+    arrays, start = {}, 0
+    batches = manifests.iter_waves(corpus, manifest, batch_size)
+    for waves in progress(batches, desc=f"features {corpus.name}", total=-(-len(manifest) // batch_size)):
+        waves = torch.from_numpy(waves).to(device)
+        values = {"moments": encode_moments(autoencoder, log_mel(waves)), "audio": clap.embed_audio(waves, rate)}
+        for name, value in values.items():
+            if name not in arrays:
+                shape = (len(manifest), *value.shape[1:])
+                arrays[name] = np.lib.format.open_memmap(part / f"{name}.npy", "w+", np.float32, shape)
+            arrays[name][start : start + len(value)] = value.cpu().numpy()
+        start += len(waves)
+    for array in arrays.values():
+        array.flush()
+
+    manifest[["id", "split", "label", "target", "prompt"]].to_parquet(part / "index.parquet", index=False)
+    write_json(part / "features.json", key)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(part, out)

@@ -1,0 +1,137 @@
+"""Stage finetune: the systems of params.yaml, each a foundation LDM fine-tuned on a corpus, once per seed."""
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from foleylib import paths
+from foleylib.datasets import manifest as manifests
+from foleylib.datasets.features import read_key, training_splits
+from foleylib.diffusion.latent_clap_loss import LatentClapLoss
+from foleylib.diffusion.loss import DiffusionLoss
+from foleylib.networks import latent_clap
+from foleylib.networks import unet as unets
+from foleylib.networks.pipeline import load_parts, unconditional
+from foleylib.params.settings import Params
+from foleylib.params.systems import Finetune, System
+from foleylib.runtime import fingerprint, pick_device, weights_sha256, write_json
+from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
+from foleylib.train import Job
+
+
+@dataclass
+class Tuned:
+    """A fine-tuned U-Net with its tuning layer folded in, the layer, its prompts and the training history."""
+
+    unet: torch.nn.Module
+    tuning: unets.TuningLayer | None
+    prompts: dict[str, str]  # label -> text
+    history: pd.DataFrame
+
+
+def make(name: str, cfg: Params) -> pd.DataFrame:
+    """Train models/systems/`name`/SEED for every seed: only LDM and tuning layer move, the rest is the foundation's.
+
+    Each folder is a stock `AudioLDMPipeline` (the tuning layer is folded in), with prompts.json, history.csv and, of a
+    tuned model, tuning.safetensors beside it. A run that was killed goes on with the seed it was at.
+
+    Returns
+    -------
+    The history, one row a step and seed.
+    """
+    system, parts = cfg.entry("systems", name), load_parts(paths.FOUNDATION)
+    out, scratch = paths.SYSTEMS / name, paths.SCRATCH / f"finetune-{name}"
+    finished = {}
+    for seed in cfg.seeds_of(name):
+        key = training_key(system, cfg.finetune, seed, cfg)
+        finished[seed] = scratch / f"{key}-model"
+        if not finished[seed].is_dir():
+            part = finished[seed].with_suffix(".part")
+            _save(part, tune(system, seed, cfg, parts, scratch=scratch / key), cfg, parts)
+            part.rename(finished[seed])
+    shutil.rmtree(out, ignore_errors=True)
+    for seed, folder in finished.items():
+        shutil.copytree(folder, out / str(seed))
+    shutil.rmtree(scratch, ignore_errors=True)
+    return pd.concat([pd.read_csv(out / str(seed) / "history.csv").assign(seed=seed) for seed in finished])
+
+
+def tune(
+    system: System,
+    seed: int,
+    cfg: Params,
+    parts: dict,
+    *,
+    scratch: Path,
+    common: Finetune | None = None,
+    prompts: dict[str, str] | None = None,
+) -> Tuned:
+    """Fine-tune one model of a system with one seed.
+
+    Parameters
+    ----------
+    parts : of `pipeline.load_parts`.
+    scratch : folder of the resumable state, forgotten at the end.
+    common : in place of `finetune`; prompts : label -> text, in place of the system's.
+    """
+    common, clap, abar = common or cfg.finetune, parts["clap"], alphas_bar(cfg)
+    prompts = prompts or class_prompts(system)
+    scale = parts["vae"].config.scaling_factor
+    texts = dict(zip(prompts, clap.embed_text(list(prompts.values())).cpu().numpy()))
+    data = training_splits(paths.FEATURES / system.corpus, system.condition, scale, texts)
+
+    # The model: a U-Net, behind a tuning layer where the system has one.
+    unet = initial_unet(system, seed, cfg)
+    tuning = unets.TuningLayer(clap.dim, noise=common.tuning_noise, seed=seed) if system.tuning else None
+    model = unet if tuning is None else unets.TunedUnet(unet, tuning)
+
+    lclap = _latent_clap_loss(common, abar, scale, cfg.device) if system.loss.lclap else None
+    loss = DiffusionLoss(abar, unconditional(clap), scale, common.condition_dropout, common.snr_gamma, lclap)
+    job = Job(seed, scratch, cfg.device, cfg.precision)
+    weights = {"lambda_lclap": system.loss.lclap, "held_out": data.get("val")}
+    history = fit_unet(model, data["train"], loss, common.train, job, **weights)
+    job.forget()
+    unet = unet.cpu() if tuning is None else unets.fold(model.cpu())
+    return Tuned(unet, tuning, prompts, history)
+
+
+def initial_unet(system: System, seed: int, cfg: Params):
+    """The U-Net that a system starts from."""
+    return unets.load(paths.FOUNDATION / system.init) if system.pretrained else new_unet(cfg, system.init, seed)
+
+
+def class_prompts(system: System) -> dict[str, str]:
+    """label -> the text of that class: the corpus' prompt, or the label as it is spelt."""
+    manifest = manifests.load(paths.CLIPS / system.corpus).drop_duplicates("target").sort_values("target")
+    return dict(zip(manifest.label, manifest.label if system.prompts == "label" else manifest.prompt))
+
+
+def _latent_clap_loss(common: Finetune, abar: torch.Tensor, scale: float, device: str) -> LatentClapLoss:
+    encoder = latent_clap.load(paths.LATENT_CLAP).to(pick_device(device))
+    if not math.isclose(encoder.config.scale, scale, rel_tol=1e-4):
+        raise ValueError(f"scale={scale}: the encoder was trained with {encoder.config.scale}; run its stage again")
+    return LatentClapLoss(encoder, abar, **common.lclap.model_dump())
+
+
+def training_key(system: System, common: Finetune, seed: int, cfg: Params) -> str:
+    """Changes with all that changes the fine-tuned weights."""
+    own = system.model_copy(update={"seeds": None})
+    shared = common.model_copy(update={"seeds": [0]})
+    used = [paths.FOUNDATION / system.init / "unet"] if system.pretrained else []
+    used += [paths.LATENT_CLAP] if system.loss.lclap else []
+    weights = [weights_sha256(folder) for folder in used]
+    size = cfg.foundation.section(system.init)
+    return fingerprint(own, shared, size, seed, cfg.precision, read_key(paths.FEATURES / system.corpus), *weights)
+
+
+def _save(out: Path, tuned: Tuned, cfg: Params, parts: dict) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    save_with_parts(out, tuned.unet, cfg, parts)
+    if tuned.tuning is not None:
+        unets.save_tuning(tuned.tuning, out)
+    write_json(out / "prompts.json", tuned.prompts)
+    tuned.history.to_csv(out / "history.csv", index=False)

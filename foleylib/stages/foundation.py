@@ -1,0 +1,60 @@
+"""What the stages of the foundation share: the source of a part, its training clips, its training job."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foleylib import paths
+from foleylib.datasets import manifest as manifests
+from foleylib.params.settings import Params
+from foleylib.runtime import fingerprint
+from foleylib.stages import bundle
+from foleylib.train import Job
+
+
+def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) -> pd.DataFrame:
+    """Make models/foundation/`part` from the source that the settings name; returns the training history.
+
+    `train(cfg, out)` trains the part, saves it and returns its history.
+    """
+    out = paths.FOUNDATION / part
+    shutil.rmtree(out, ignore_errors=True)
+    section, source = cfg.foundation.section(part), cfg.foundation.source
+    if source == "scratch":
+        start = time.perf_counter()
+        history = train(cfg, out)
+        bundle.write_provenance(out, section, cfg.foundation.corpus, cfg, time.perf_counter() - start, history)
+    elif source == "bundled":
+        name = f"foundation.sizes.{part}" if part in cfg.foundation.sizes else f"foundation.{part}"
+        bundle.copy_bundled(part, section, name, out)
+    else:
+        bundle.take(part, cfg, out)
+    return bundle.history_of(out)
+
+
+def job(cfg: Params, part: str, *inputs: str) -> Job:
+    """How a part is trained; the folder of its resumable state changes with all that changes the training."""
+    section, corpus = cfg.foundation.section(part), cfg.corpus_of("foundation")
+    key = fingerprint(section, corpus, cfg.seed, cfg.precision, *inputs)
+    return Job(cfg.seed, paths.SCRATCH / f"foundation-{part}" / key, cfg.device, cfg.precision)
+
+
+def clips(cfg: Params, split: str) -> tuple[pd.DataFrame, manifests.Waves]:
+    """Manifest and waves of a split of the foundation's corpus."""
+    folder = paths.CLIPS / cfg.foundation.corpus
+    manifest = manifests.load(folder)
+    manifest = manifest[manifest.split == split].reset_index(drop=True)
+    return manifest, manifests.Waves(folder, manifest)
+
+
+def held_out(cfg: Params, limit: int = 256) -> tuple:
+    """Up to `limit` validation clips, spread over the classes; (manifest, None) where the corpus has none."""
+    manifest, waves = clips(cfg, "val")
+    if not len(waves):
+        return manifest, None
+    rows = np.linspace(0, len(waves) - 1, min(limit, len(waves))).astype(int)
+    return manifest.iloc[rows], waves[rows]

@@ -1,0 +1,53 @@
+"""What pre-training and fine-tuning of the latent diffusion model share."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from foleylib.audio.mel import front_end
+from foleylib.datasets.features import Latents
+from foleylib.diffusion.loss import DiffusionLoss, held_out_loss
+from foleylib.diffusion.process import schedule
+from foleylib.networks import unet as unets
+from foleylib.networks.pipeline import save
+from foleylib.params.settings import Params
+from foleylib.train import Job, Trainable, fit
+
+
+def fit_unet(
+    unet,
+    data: Latents,
+    loss: DiffusionLoss,
+    settings,
+    job: Job,
+    *,
+    lambda_lclap: float = 0.0,
+    held_out: Latents | None = None,
+) -> pd.DataFrame:
+    """Train (or fine-tune) `unet` in place on cached latents; returns the history. `settings` is `params.base.Train`.
+
+    The weighted sum of the loss' terms is L_DDPM + lambda_lclap L_LCLAP (Eq. 4 of latent-clap-loss).
+    """
+    validate = None if held_out is None else lambda: held_out_loss(unet, held_out, loss.alphas_bar)
+    trainable = Trainable(unet, loss, {"ddpm": 1.0, "lclap": lambda_lclap})
+    return fit({"unet": trainable}, data.__getitem__, len(data), settings, job, validate=validate)
+
+
+def alphas_bar(cfg: Params) -> torch.Tensor:
+    """The noise schedule of the foundation [shape=(N,)]."""
+    return schedule(**cfg.foundation.ldm.noise.model_dump())
+
+
+def new_unet(cfg: Params, size: str, seed: int):
+    """An untrained U-Net: "ldm", or one of `foundation.sizes`."""
+    settings = cfg.foundation
+    sizes = {"dim": settings.clap.dim, "latent_channels": settings.vae.latent_channels}
+    return unets.new(settings.section(size), **sizes, seed=seed)
+
+
+def save_with_parts(out: Path, unet, cfg: Params, parts: dict) -> None:
+    """Save a U-Net with the foundation's other parts as a pipeline."""
+    corpus = cfg.corpus_of("foundation")
+    frames = corpus.samples // front_end(corpus.rate, corpus.padding).config.hop
+    save(out, unet, cfg.foundation.ldm.noise, frames=frames, **parts)

@@ -1,0 +1,145 @@
+"""Stage sample: from a run of params.yaml to its clips."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from foleylib import paths
+from foleylib.audio.mel import LogMel, front_end
+from foleylib.datasets import manifest as manifests
+from foleylib.datasets import samples
+from foleylib.datasets.features import Latents, load, sample_latents
+from foleylib.diffusion.condition import Condition
+from foleylib.networks import clap as claps
+from foleylib.networks import pipeline as pipelines
+from foleylib.networks.pipeline import Pipeline
+from foleylib.params.runs import Sampling
+from foleylib.params.settings import Params
+from foleylib.runtime import clip_seeds, pick_device
+from foleylib.sampling.sampler import SamplerOptions, sample
+
+
+def make(run: str, cfg: Params) -> Path:
+    """Make data/samples/`run`/SEED for every model behind the run: audio/*.wav and manifest.parquet; returns the folder.
+
+    A run of source "model" is sampled from each seed of its system, with noise of that seed; "reconstruction" passes
+    test clips through VAE and vocoder; "real" takes validation clips, which no model was trained on, as a system of
+    their own against the test clips. Manifest: [id, path, label, target, prompt, seed].
+    """
+    source, out = cfg.entry("runs", run).clips.source, paths.SAMPLES / run
+    shutil.rmtree(out, ignore_errors=True)
+    for seed, folder in cfg.models_of(run).items():
+        if source == "model":
+            manifest, waves = _sampled(paths.ROOT / folder, seed, cfg.sampling_of(run), cfg)
+        else:
+            manifest, waves = _real(cfg, "test" if source == "reconstruction" else "val")
+        if source == "reconstruction":
+            device = pick_device(cfg.device)
+            pipeline, log_mel = pipelines.load(paths.ROOT / folder).to(device), corpus_front_end(cfg).to(device)
+            waves = pipelines.reconstruct(pipeline, waves, log_mel, batch_size=cfg.sampling.batch_size)
+        samples.write(out / str(seed), manifest, waves.numpy(), cfg.corpus_of("sampling").rate)
+    return out
+
+
+def _sampled(folder: Path, seed: int, options: Sampling, cfg: Params) -> tuple[pd.DataFrame, torch.Tensor]:
+    """Clips of a model: classes in order, numbered within the class, each with its own seed."""
+    drawer = Drawer(folder, cfg, options)
+    manifest = drawer.rows(options.clips_per_class, cfg.seed + seed)
+    return manifest, drawer.draw(manifest)
+
+
+def _real(cfg: Params, split: str) -> tuple[pd.DataFrame, torch.Tensor]:
+    """The first `clips_per_class` clips of each class in a split."""
+    folder = paths.CLIPS / cfg.sampling.corpus
+    manifest = manifests.load(folder)
+    manifest = manifest[manifest.split == split].groupby("target").head(cfg.sampling.clips_per_class)
+    manifest = manifest.sort_values("target", kind="stable").reset_index(drop=True)
+    waves = manifests.Waves(folder, manifest)[np.arange(len(manifest))]
+    return manifest[["label", "target", "prompt", "id"]].assign(seed=0), waves
+
+
+class Drawer:
+    """Draws clips of one model: pipeline and CLAP are loaded once.
+
+    Parameters
+    ----------
+    folder : of the model; its own prompts, where it has any, are used.
+    options : solver, steps, guidance, ...; `sampling` without.
+    clap : the foundation's CLAP, if it is loaded already.
+    """
+
+    def __init__(self, folder: Path, cfg: Params, options: Sampling | None = None, clap: claps.Clap | None = None):
+        self.options, self.clap = options or cfg.sampling, clap or load_clap(cfg)
+        self.pipeline: Pipeline = pipelines.load(folder).to(pick_device(cfg.device))
+        self.log_mel, self.samples = corpus_front_end(cfg), cfg.corpus_of("sampling").samples
+        self.classes = class_rows(cfg, pipelines.prompts_of(folder))
+        self.unconditional = pipelines.unconditional(self.clap)
+
+    def rows(self, count: int, seed: int) -> pd.DataFrame:
+        """Rows [label, target, prompt, id, seed] of the first `count` clips of each class."""
+        keys = [(label, number) for label in self.classes.label for number in range(count)]
+        return self.rows_of(keys, seed)
+
+    def rows_of(self, keys: list[tuple[str, int]], seed: int) -> pd.DataFrame:
+        """Rows of clips by (class, number within the class), each with its own seed."""
+        classes = self.classes.set_index("label", drop=False).loc[[label for label, _ in keys]].reset_index(drop=True)
+        return classes.assign(id=[f"{label}-{n:04d}" for label, n in keys], seed=clip_seeds(seed, keys))
+
+    def draw(self, rows: pd.DataFrame) -> torch.Tensor:
+        """Waves [shape=(N, T)] for the rows of a manifest (their prompt and seed)."""
+        texts = list(dict.fromkeys(rows.prompt))
+        embedded = dict(zip(texts, self.clap.embed_text(texts)))
+        condition = Condition(embedding=torch.stack([embedded[p] for p in rows.prompt]))
+        latents = self.latents(condition, list(rows.seed), SamplerOptions.of(self.options))
+        hop = self.log_mel.config.hop
+        return pipelines.decode(self.pipeline, latents, hop=hop, batch_size=self.options.batch_size)
+
+    def latents(self, condition: Condition, seeds: list[int], options: SamplerOptions) -> torch.Tensor:
+        """Scaled latents [shape=(N, C, T, F)] under a condition."""
+        shape = pipelines.latent_shape(self.pipeline.vae, self.log_mel, self.samples)
+        return sample(self.pipeline, condition, self.unconditional, shape, seeds=seeds, options=options)
+
+
+def class_rows(cfg: Params, prompts: dict[str, str] | None = None) -> pd.DataFrame:
+    """One row a class of the sampled corpus [label, target, prompt]; `prompts` (label -> text) in place of the corpus'."""
+    manifest = manifests.load(paths.CLIPS / cfg.sampling.corpus)
+    classes = manifest.drop_duplicates("target").sort_values("target")[["label", "target", "prompt"]]
+    return classes if prompts is None else classes.assign(prompt=classes.label.map(prompts))
+
+
+def corpus_front_end(cfg: Params) -> LogMel:
+    """The mel front end of the sampled corpus."""
+    corpus = cfg.corpus_of("sampling")
+    return front_end(corpus.rate, corpus.padding)
+
+
+def load_clap(cfg: Params) -> claps.Clap:
+    """The foundation's CLAP, on the device: it conditions the LDM, scores candidates and embeds clips for FAD."""
+    return claps.load(paths.FOUNDATION / "clap", pick_device(cfg.device))
+
+
+def load_run(run: str, seed: int | None = None) -> tuple[pd.DataFrame, np.ndarray]:
+    """The clips of a run and training seed (the first by default): manifest, waves [shape=(N, T)]."""
+    return samples.load(paths.SAMPLES / run, seed)
+
+
+def deviation_by_steps(run: str, cfg: Params, steps: tuple[int, ...] = (5, 10, 20, 40), limit: int = 28) -> pd.Series:
+    """Deviation of latents sampled under the audio embeddings of held-out clips, by number of steps.
+
+    The first entry is that of these clips' own latents. A model that repeats an error at every step drifts away from it.
+    """
+    drawer = Drawer(paths.ROOT / next(iter(cfg.models_of(run).values())), cfg)
+    scale = drawer.pipeline.scale
+    _, arrays = load(paths.FEATURES / cfg.foundation.corpus, "test")
+    held = Latents(arrays["moments"], arrays["audio"], scale)
+    batch = held[np.linspace(0, len(held) - 1, min(limit, len(held))).astype(int)]
+    own = sample_latents(batch["moments"], scale, torch.Generator().manual_seed(cfg.seed))
+    deviation = {"held-out clips": float(own.std())}
+    for count in steps:
+        options = SamplerOptions.of(drawer.options.changed(steps=count, guidance=1.0))
+        latents = drawer.latents(Condition.of(batch), list(range(len(own))), options)
+        deviation[f"{count} steps"] = float(latents.std())
+    return pd.Series(deviation, name="deviation")

@@ -1,0 +1,61 @@
+"""Stage selection: runs whose clips pass the CLAP threshold of their class, from the candidates of another run."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foleylib import paths
+from foleylib.datasets import samples
+from foleylib.params.settings import Params
+from foleylib.sampling import selection
+from foleylib.sampling.thresholds import thresholds_of
+from foleylib.stages.candidates import Candidates, calibrated, candidates_of, targets_of
+from foleylib.stages.sample import Drawer, load_clap, load_run
+
+
+def make(name: str, cfg: Params) -> pd.DataFrame:
+    """Make data/samples/`name`/SEED: the clips of run `of` that pass, and as many more candidates as it takes.
+
+    The first candidates are the clips of the unselected run, so both rows of a table differ by the selection alone.
+    Manifests have the columns score, threshold and tries; candidates.parquet beside them has every candidate.
+
+    Returns
+    -------
+    One row a class and seed: wanted, accepted, candidates, acceptance, threshold_first, threshold_last, short.
+    """
+    select, clap, reports = cfg.entry("filters", name).select, load_clap(cfg), []
+    shutil.rmtree(paths.SAMPLES / name, ignore_errors=True)
+    options = cfg.sampling_of(name)
+    for seed, folder in cfg.models_of(name).items():
+        folder = paths.ROOT / folder
+        candidates = candidates_of(Drawer(folder, cfg, options, clap), seed, cfg)
+        manifest, waves = load_run(select.of, seed)
+        number = manifest.groupby("label", sort=False).cumcount()
+        candidates.waves |= dict(zip(zip(manifest.label, number), waves))
+        labels = list(candidates.drawer.classes.label)
+        thresholds = thresholds_of(cfg.selection, calibrated(select.target), labels)
+        selected = selection.select(
+            candidates,
+            options.clips_per_class,
+            thresholds,
+            targets_of(select.target, folder, cfg, clap),
+            settings=cfg.selection,
+            seed=cfg.seed + seed,
+        )
+        _write(paths.SAMPLES / name / str(seed), selected, candidates)
+        reports.append(selected.report.assign(seed=seed))
+    report = pd.concat(reports, ignore_index=True)
+    report.to_csv(paths.SAMPLES / name / "report.csv", index=False)
+    return report
+
+
+def _write(out: Path, selected: selection.Selected, candidates: Candidates) -> None:
+    accepted = selected.accepted
+    keys = list(zip(accepted.label, accepted.number))
+    if not keys:
+        raise ValueError(f"{out.parent.name}: no candidate passed. {selection.sentence(selected.report)}")
+    rows = candidates.rows(keys).assign(score=accepted.score, threshold=accepted.threshold, tries=accepted.tries)
+    samples.write(out, rows, np.stack([candidates.waves[key] for key in keys]), candidates.rate)
+    selected.candidates.to_parquet(out / "candidates.parquet", index=False)

@@ -1,0 +1,201 @@
+"""The graph at smoke size: it runs whole, reruns what an edit concerns and nothing else, and survives being killed."""
+
+import json
+import re
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+import yaml
+from workspace import environment, run
+
+from foleylib.evaluation.scores import COLUMNS
+from foleylib.params import settings
+from foleylib.runtime import weights_sha256
+
+UNET = "models/systems/ldm/0/unet/diffusion_pytorch_model.safetensors"
+
+# Stages by what they do; "finetune" stands for finetune@NAME of all systems, and so on.
+FOUNDATION = {"clap", "vae", "vocoder"}
+LDMS = {"pretrain", "pretrain_size"}
+TRAINED = {*FOUNDATION, *LDMS, "judge", "latent_clap", "finetune", "lambda_sweep", "targets"}
+SAMPLED = {"sample", "thresholds", "selection", "lambda_sweep", "targets"}
+PAPERS = {"paper_latent_clap", "paper_text_foley"}
+
+# What DVC would run at once after an edit: these stages, and no other.
+STALE = {
+    "foleylib/evaluation/metrics.py": {"evaluate"},
+    "foleylib/evaluation/statistics.py": {"evaluate", "latent_clap", *PAPERS},
+    "foleylib/networks/judge.py": {"judge", "evaluate", "lambda_sweep"},
+    "foleylib/networks/embedders.py": {"judge", "evaluate", "lambda_sweep"},
+    "foleylib/networks/vggish.py": set(),
+    "foleylib/networks/published/audioldm.py": set(),
+    "foleylib/corpora/synth/foley.py": {"corpora"},
+    "foleylib/train.py": TRAINED,
+    "foleylib/stages/clap.py": {"clap"},
+    "foleylib/stages/finetune.py": {"finetune", "lambda_sweep", "targets"},
+    "foleylib/sampling/sampler.py": {*SAMPLED, "evaluate"},
+    "foleylib/sampling/selection.py": {"thresholds", "selection", "evaluate", "targets", *PAPERS},
+    "foleylib/diffusion/condition.py": {*LDMS, *SAMPLED, "finetune", "evaluate"},
+    "foleylib/diffusion/loss.py": {*LDMS, "finetune", "lambda_sweep", "targets"},
+    "foleylib/diffusion/latent_clap_loss.py": {"latent_clap", "finetune", "lambda_sweep", "targets"},
+    "foleylib/report/plots.py": set(),
+    "foleylib/report/tables.py": set(),
+    "foleylib/params/systems.py": set(),
+    "foleylib/papers/published.csv": {"evaluate", *PAPERS},
+}
+STALE_SETTINGS = {
+    ("    ldm: {corpus: foley, init: ldm}", "    ldm: {corpus: foley, init: ldm, condition: audio}"): {"finetune@ldm"},
+    ("colour: '#029e73'", "colour: '#029e74'"): {"evaluate", "listening", *PAPERS},
+    ("ambience: 0.5", "ambience: 0.4"): {"corpora@foley"},
+    ("bootstrap: 20", "bootstrap: 21"): {"evaluate", "latent_clap"},
+}
+
+
+def stale(workspace) -> set[str]:
+    """Stages that `dvc repro` would run."""
+    from dvc.repo import Repo
+
+    with Repo(str(workspace)) as repo:
+        return set(repo.status())
+
+
+def expanded(names: set[str], workspace) -> set[str]:
+    """Names of stages with every instance of those that stand for several."""
+    from dvc.repo import Repo
+
+    with Repo(str(workspace)) as repo:
+        known = {stage.name for stage in repo.index.stages}
+    return {stage for stage in known if stage in names or stage.split("@")[0] in names}
+
+
+@pytest.fixture
+def edited(smoke):
+    """Changes a file of the workspace for the length of a test."""
+    before = {}
+
+    def change(path, text):
+        file = smoke / path
+        before[file] = file.read_text()
+        file.write_text(text(before[file]))
+
+    yield change
+    for file, text in before.items():
+        file.write_text(text)
+
+
+def test_nothing_reruns_without_a_reason(smoke):
+    assert stale(smoke) == set()
+
+
+@pytest.mark.parametrize("path", STALE)
+def test_an_edit_reruns_what_it_concerns(smoke, edited, path):
+    edited(path, lambda text: text + "\n# an edit\n")
+    assert stale(smoke) == expanded(STALE[path], smoke)
+
+
+@pytest.mark.parametrize("change", STALE_SETTINGS, ids=lambda change: change[1].strip().split(":")[0])
+def test_a_setting_reruns_what_it_concerns(smoke, edited, change):
+    old, new = change
+    edited("params.yaml", lambda text: text.replace(old.strip(), new.strip(), 1))
+    assert old.strip() not in (smoke / "params.yaml").read_text().split(new.strip())[0]
+    assert stale(smoke) == expanded(STALE_SETTINGS[change], smoke)
+
+
+def test_the_graph_is_small_and_every_stage_wrote_its_report(smoke):
+    from dvc.repo import Repo
+
+    with Repo(str(smoke)) as repo:
+        commands = {stage.name: stage.cmd for stage in repo.index.stages}
+    assert len(commands) <= 30
+    reports = {re.search(r"reports/(\S+)\.ipynb", command).group(1) for command in commands.values()}
+    assert len(reports) == len(commands)
+    assert reports <= {path.stem for path in (smoke / "reports").glob("*.ipynb")}
+
+
+def test_summary_holds_every_run_and_metric(smoke):
+    summary, cfg = pd.read_csv(smoke / "results" / "summary.csv"), settings.load(smoke / "params.yaml")
+    assert list(summary.columns) == COLUMNS
+    assert set(summary.run) == {*cfg.rows(), "latent_clap"}
+    whole = summary[(summary["class"] == "all") & (summary.run != "latent_clap")]
+    for _, rows in whole.groupby("run"):
+        assert {"fad", "fd", "is", "kl", "clap_score", "judge_accuracy"} == set(rows.metric)
+    assert {"cosine", "mse"} <= set(summary[summary.run == "latent_clap"].metric)
+    assert set(summary[summary.run == "tuning_filter"].seed) == set(cfg.seeds_of("tuning"))
+    assert summary.value.notna().all() and (summary.low <= summary.value + 1e-9).all()
+    assert not summary.comparable.any()  # synthetic clips are not the papers' clips
+    for protocol in summary[summary.run != "latent_clap"].protocol.unique():
+        card = json.loads((smoke / protocol).read_text())["card"]
+        assert all(len(digest) == 64 for digest in card["clips"].values()) and card["embedders_sha256"]["judge"]
+
+
+def test_the_model_opens_in_the_stock_pipeline(smoke):
+    from diffusers import AudioLDMPipeline
+
+    for folder in ("models/foundation/ldm", "models/systems/ldm/0", "models/systems/tuning/1"):
+        pipeline = AudioLDMPipeline.from_pretrained(smoke / folder)
+        pipeline.set_progress_bar_config(disable=True)
+        first, again, other = (
+            pipeline(
+                "a dog bark",
+                audio_length_in_s=1.28,
+                num_inference_steps=2,
+                generator=torch.Generator().manual_seed(seed),
+            ).audios
+            for seed in (0, 0, 1)
+        )
+        assert first.shape == (1, 20480) and np.isfinite(first).all()
+        assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_a_stage_that_runs_again_gives_the_same_bytes(smoke):
+    def made():
+        return (smoke / "results/evaluate/ldm.json").read_text(), weights_sha256(smoke / "models/systems/ldm")
+
+    before = made()
+    run(smoke, "dvc", "repro", "-f", "-s", "finetune@ldm", "sample@ldm", "evaluate")
+    assert made() == before
+
+
+@pytest.fixture
+def longer(smoke):
+    """The smoke workspace with a fine-tuning long enough to be killed in the middle; put back afterwards."""
+    file = smoke / "params.yaml"
+    text = file.read_text()
+    changed = yaml.safe_load(text)
+    changed["finetune"]["train"] |= {"steps": 80, "checkpoint_every": 10}
+    file.write_text(yaml.safe_dump(changed))
+    yield smoke
+    file.write_text(text)
+    run(smoke, "dvc", "repro", "-s", "finetune@ldm")
+
+
+def test_a_killed_fine_tuning_ends_as_the_unbroken_one(longer):
+    command = ["dvc", "repro", "-f", "-s", "finetune@ldm"]
+    run(longer, *command)
+    unbroken = weights_sha256(longer / UNET)
+    process = subprocess.Popen(
+        command,
+        cwd=longer,
+        env=environment(longer),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (states := list((longer / "scratch").glob("finetune-ldm/*/state.pt"))):
+        assert process.poll() is None and time.monotonic() < deadline, "no checkpoint appeared before the stage ended"
+        time.sleep(0.005)
+    children = psutil.Process(process.pid).children(recursive=True)  # papermill and its kernel
+    for victim in [process, *children]:  # DVC first: else it sees its child die and is killed writing its lock
+        victim.kill()
+    process.wait()
+    step = torch.load(states[0], weights_only=True)["step"]
+    assert 0 < step < 80 and not (longer / UNET).exists()
+    run(longer, *command)
+    assert weights_sha256(longer / UNET) == unbroken
+    assert not list((longer / "scratch").glob("finetune-ldm/*/state.pt"))

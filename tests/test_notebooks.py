@@ -1,0 +1,37 @@
+"""The paper notebooks run again as they ran in the graph; cells marked NBVAL_CHECK_OUTPUT give the same output."""
+
+import json
+import re
+import sys
+
+import pytest
+from workspace import run
+
+PAPERS = ["paper_latent_clap", "paper_text_foley"]
+
+
+def nbval(workspace, report):
+    options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=120", "-p", "no:cacheprovider", "-q"]
+    return run(workspace, sys.executable, "-m", "pytest", *options, "-c", "/dev/null", str(report))
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_paper_notebook_gives_the_same_tables_again(smoke, paper):
+    report = smoke / "reports" / f"{paper}.ipynb"
+    cells = [cell for cell in json.loads(report.read_text())["cells"] if cell["cell_type"] == "code"]
+    marked = [cell for cell in cells if "NBVAL_CHECK_OUTPUT" in "".join(cell["source"])]
+    assert marked and all(cell["outputs"] for cell in marked)
+    assert re.search(rf"{len(cells)} passed", nbval(smoke, report))
+
+
+def test_a_number_that_differs_is_seen(smoke, tmp_path):
+    """The comparison is one: with another number in the stored table it fails."""
+    report = smoke / "reports" / f"{PAPERS[0]}.ipynb"
+    notebook = json.loads(report.read_text())
+    tables = [c for c in notebook["cells"] if "NBVAL_CHECK_OUTPUT" in "".join(c["source"])]
+    plain = tables[0]["outputs"][0]["data"]["text/plain"]
+    tables[0]["outputs"][0]["data"]["text/plain"] = re.sub(r"\d\.\d", "7.7", "".join(plain), count=1)
+    changed = tmp_path / "changed.ipynb"
+    changed.write_text(json.dumps(notebook))
+    with pytest.raises(pytest.fail.Exception, match="1 failed"):
+        nbval(smoke, changed)

@@ -1,0 +1,182 @@
+"""What belongs to the papers alone: sweep of lambda, one class under several texts, tables of what lies on disk."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foleylib import paths
+from foleylib.datasets import samples
+from foleylib.papers import latent_clap, pages, text_foley
+from foleylib.runtime import write_csv
+from foleylib.stages.sample import load_run
+
+SWEEP = [
+    "training",
+    "sampling",
+    "s_n",
+    "steps",
+    "tuning",
+    "lambda_lclap",
+    "seed",
+    "fad",
+    "judge_accuracy",
+    "clap_score",
+]
+
+
+def test_sweep_has_a_row_for_each_training(project, tiny):
+    table = latent_clap.sweep(tiny)
+    assert list(table.columns) == SWEEP
+    rows = [[tuning, value, 0] for tuning in (False, True) for value in (0, 30)]
+    assert table[["tuning", "lambda_lclap", "seed"]].values.tolist() == rows
+    assert table.fad.nunique() == 4 and np.isfinite(table[["fad", "judge_accuracy", "clap_score"]]).all(axis=None)
+    assert (table.steps == 2).all() and (table.s_n == "noisy").all()
+    assert (table[["training", "sampling"]] == latent_clap.protocol(tiny)).all(axis=None)
+    pd.testing.assert_frame_equal(pd.read_csv(paths.RESULTS / "lambda_sweep.csv"), table, rtol=1e-5, check_dtype=False)
+    assert not list((paths.SCRATCH / "lambda").glob("*"))
+
+
+def test_protocol_of_a_sweep(project, tiny):
+    def protocol(**values):
+        return latent_clap.protocol(tiny.changed(finetune=tiny.finetune.changed(**values)))
+
+    own, lclap, train = protocol(), tiny.finetune.lclap, tiny.finetune.train
+    assert own["sampling"] == "dpm++ 4 steps, guidance 2, 3 clips a class, seed 0" and len(own["training"]) == 8
+    assert own == protocol(lclap=lclap.changed(s_n="previous"))
+    assert own == protocol(train=train.changed(steps=99), seeds=[7])
+    other = protocol(train=train.changed(lr=0.5))
+    assert other["training"] != own["training"] and other["sampling"] == own["sampling"]
+    other = latent_clap.protocol(tiny.changed(sampling=tiny.sampling.changed(guidance=9.0, solver="ddim")))
+    assert other == own | {"sampling": "ddim 4 steps, eta 1, guidance 9, 3 clips a class, seed 0"}
+
+
+def test_texts_are_compared(project, tiny):
+    targets = tiny.targets.changed(label="Rain", texts={"Label": "Rain", "Rain": "heavy rain"})
+    table, boxes = text_foley.compare_texts(tiny.changed(targets=targets))
+    assert table.row.tolist() == ["Label", "Rain", text_foley.TUNED, text_foley.AUDIO]
+    assert table.text.tolist() == ["Rain", "heavy rain", "heavy rain", "heavy rain"]
+    assert np.isfinite(table[["fad", "unselected"]]).all(axis=None)
+    assert (table.clips == targets.clips).all() and (table.candidates == targets.candidates).all()
+    assert table.unselected.iloc[2] == table.unselected.iloc[3]  # one model's clips, selected in two ways
+    assert table.unselected.nunique() == 3
+    assert boxes.groupby("row", sort=False).sampling.apply(list).to_dict() == {row: [0, 1] for row in table.row[:3]}
+    first = boxes.fad[boxes.sampling == 0].tolist()
+    assert first == pytest.approx(table.unselected[:3].tolist())  # a box has as many clips here
+    for name, frame in (("targets", table), ("targets_boxes", boxes)):
+        pd.testing.assert_frame_equal(pd.read_csv(paths.RESULTS / f"{name}.csv"), frame, rtol=1e-5)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder in place of data/samples and results."""
+    monkeypatch.setattr(paths, "SAMPLES", tmp_path)
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def write_clips(run, seed, rows):
+    """Clips of a run from (label, level) rows: each wave is constant at its level."""
+    clips = pd.DataFrame(rows, columns=["label", "level"])
+    clips = clips.assign(id=[f"clip{i}" for i in range(len(clips))], target=0, prompt="", seed=0)
+    waves = np.tile(clips.level.to_numpy(np.float32)[:, None], (1, 32))
+    samples.write(paths.SAMPLES / run / str(seed), clips.drop(columns="level"), waves, 16000)
+
+
+def test_first_clips_of_each_class(folder):
+    write_clips("real", 0, [("Rain", 0.25), ("DogBark", 0.5), ("Rain", 0.75)])
+    write_clips("ldm", 0, [("DogBark", 0.125), ("Rain", 0.25)])
+    write_clips("ldm", 3, [("DogBark", 0.375), ("Rain", 0.5), ("Rain", 0.625)])
+
+    def levels(clips):
+        assert all(wave.shape == (32,) and np.ptp(wave) == 0 for wave in clips.values())
+        return {key: float(wave[0]) for key, wave in clips.items()}
+
+    real = {("real", "Rain"): 0.25, ("real", "DogBark"): 0.5}
+    assert levels(pages.first_clips(["real", "ldm"])) == real | {("ldm", "DogBark"): 0.125, ("ldm", "Rain"): 0.25}
+    assert levels(pages.first_clips(["ldm", "real"], 3)) == real | {("ldm", "DogBark"): 0.375, ("ldm", "Rain"): 0.5}
+    with pytest.raises(ValueError, match="run the sample stage of 'large' first"):
+        pages.first_clips(["large"])
+
+
+def test_first_clips_of_a_run(project):
+    clips, (manifest, waves) = pages.first_clips(["ldm"], 1), load_run("ldm", 1)
+    assert list(clips) == [("ldm", "DogBark"), ("ldm", "Rain")]
+    for (_, label), wave in clips.items():
+        assert np.array_equal(wave, waves[manifest.id == f"{label}-0000"][0])
+
+
+def test_candidates_per_clip_over_all_seeds(folder):
+    columns = ["label", "accepted", "candidates", "seed"]
+    for name, rows in {
+        "ldm_filter": [("Rain", 2, 4, 0), ("DogBark", 4, 4, 0), ("Rain", 2, 6, 1), ("DogBark", 0, 8, 1)],
+        "tuning_filter": [("Rain", 0, 7, 0), ("DogBark", 1, 1, 0)],
+    }.items():
+        (folder / name).mkdir()
+        pd.DataFrame(rows, columns=columns).to_csv(folder / name / "report.csv", index=False)
+    table = pages.candidates_per_clip(["ldm_filter", "tuning_filter"])
+    assert table.to_dict() == {
+        "ldm_filter": {"Rain": 2.5, "DogBark": 3.0, "all": 22 / 8},
+        "tuning_filter": {"Rain": np.inf, "DogBark": 1.0, "all": 8.0},
+    }
+    with pytest.raises(ValueError, match="report.csv is missing; run the selection stage of 'large_filter' first"):
+        pages.candidates_per_clip(["large_filter"])
+
+
+def sweep_of(rows, training="a"):
+    """A table of `sweep` from (s_n, steps, lambda, seed, fad) rows."""
+    table = pd.DataFrame(rows, columns=["s_n", "steps", "lambda_lclap", "seed", "fad"])
+    return table.assign(tuning=False, training=training, sampling="five")
+
+
+SWEEP_ROWS = [
+    ("clean", 120, 0.0, 0, 0.5),
+    ("clean", 120, 0.0, 1, 0.7),
+    ("clean", 40, 0.0, 0, 9.0),
+    ("noisy", 120, 10.0, 0, 0.4),
+    ("noisy", 120, 10.0, 1, 0.4),
+    ("clean", 40, 10.0, 0, 9.5),
+    ("clean", 360, 10.0, 0, 1.0),  # no model without the loss is as long
+]
+
+
+def test_gains_are_paired_by_protocol_length_and_seed():
+    frame = sweep_of(SWEEP_ROWS)
+    other = frame.assign(training="b", fad=frame.fad + 1)[1:]
+    for stacked in (frame, pd.concat([frame, frame, other])):
+        table = pages.gains(stacked).set_index(["training", "steps", "s_n"])
+        assert list(table.index)[:2] == [("a", 40, "clean"), ("a", 120, "noisy")]
+        assert table["mean"].tolist()[:2] == pytest.approx([0.5, -0.2]) and table.seeds.tolist()[:2] == [1, 2]
+        assert np.isnan(table.low.iloc[0]) and table.low.iloc[1] < -0.2 < table.high.iloc[1]
+    assert list(table.index)[2:] == [("b", 40, "clean"), ("b", 120, "noisy")]
+    of_b = table.loc[("b", 120, "noisy")]
+    assert of_b.seeds == 1 and of_b["mean"] == pytest.approx(-0.3)
+
+
+def test_gains_of_another_metric():
+    table = pages.gains(sweep_of(SWEEP_ROWS).assign(clap_score=lambda t: -2 * t.fad), "clap_score")
+    assert table["mean"].tolist() == pytest.approx([-1.0, 0.4])
+
+
+def test_exploration_of_the_same_protocol_joins_the_sweep(folder):
+    own, same, other = sweep_of(SWEEP_ROWS[:2]), sweep_of(SWEEP_ROWS[2:4]), sweep_of(SWEEP_ROWS[4:], training="b")
+    write_csv(own, folder / "lambda_sweep.csv")
+    pd.testing.assert_frame_equal(pages.explored(), own, check_dtype=False)
+    write_csv(pd.concat([same, other], ignore_index=True), folder / "exploration" / "a.csv")
+    write_csv(other.assign(sampling="ten", training="a"), folder / "exploration" / "b.csv")
+    pd.testing.assert_frame_equal(pages.explored(), sweep_of(SWEEP_ROWS[:4]), check_dtype=False)
+
+
+def test_paired_differences():
+    values = {"ldm": [0.5, 0.7, 0.9], "tuning": [0.4, 0.4, 0.4], "large": [0.3]}
+    rows = [("average", "fad", run, seed, v) for run, of_seeds in values.items() for seed, v in enumerate(of_seeds)]
+    rows += [("Rain", "fad", "ldm", 0, 9.0), ("all", "fad", "ldm", 0, 8.0), ("average", "fd", "ldm", 0, 7.0)]
+    rows += [("average", "fd", "tuning", 0, 5.0)]
+    summary = pd.DataFrame(rows, columns=["class", "metric", "run", "seed", "value"])
+    table = pages.paired_differences(summary, [("tuning", "ldm"), ("large", "ldm")])
+    assert list(table.columns) == ["difference", "mean", "low", "high", "seeds"]
+    assert table.difference.tolist() == ["tuning - ldm", "large - ldm"] and table.seeds.tolist() == [3, 1]
+    assert table["mean"].tolist() == pytest.approx([-0.3, -0.2])
+    half = 4.302653 * 0.2 / np.sqrt(3)  # Student's t of two degrees of freedom; the differences are 0.2 apart
+    assert [table.low[0], table.high[0]] == pytest.approx([-0.3 - half, -0.3 + half], abs=1e-6)
+    assert np.isnan(table.low[1]) and np.isnan(table.high[1])
+    assert pages.paired_differences(summary, [("tuning", "ldm")], "fd")["mean"].item() == -2.0

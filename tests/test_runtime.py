@@ -1,0 +1,98 @@
+"""What every layer needs: devices, seeds, hashes, files that appear at once."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from foleylib import runtime
+from foleylib.params.base import Train
+
+
+def test_unknown_device_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert runtime.pick_device("auto").type == runtime.pick_device("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="device is 'cuda'.*params.yaml"):
+        runtime.pick_device("cuda")
+
+
+def test_generators_depend_on_their_key_alone():
+    draws = [torch.rand(4, generator=runtime.step_generator("cpu", *key)) for key in [(0, 1, 0), (0, 1, 0), (0, 2, 0)]]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_clip_seeds():
+    few = runtime.clip_seeds(0, [("a", 0), ("a", 1), ("b", 0)])
+    other = runtime.clip_seeds(0, [("b", 0), ("c", 0), ("a", 1), ("a", 0)])
+    assert few == [other[3], other[2], other[0]] and len(set(other)) == 4
+    assert not set(few) & set(runtime.clip_seeds(1, [("a", 0), ("a", 1), ("b", 0)]))
+    assert all(0 <= seed < 2**63 for seed in other)
+
+
+def test_seeds_are_those_of_earlier_versions():
+    """Other seeds would be other clips and other weights."""
+    assert runtime.step_generator("cpu", 1, 2, 3).initial_seed() == 6498626229777268288
+    assert runtime.clip_seeds(7, [("DogBark", 0), ("Rain", 12)]) == [7537931782342350827, 3166274295502385797]
+
+
+def test_hash_of_a_module_is_that_of_its_weights():
+    module, same, other = (torch.nn.Linear(3, 2) for _ in range(3))
+    same.load_state_dict(module.state_dict())
+    assert runtime.module_sha256(module) == runtime.module_sha256(same) != runtime.module_sha256(other)
+
+
+def test_hash_of_a_folder_covers_names_and_contents(tmp_path):
+    hashes = set()
+    for name, content in [("a", "1"), ("b", "1"), ("a", "2")]:
+        folder = tmp_path / f"{name}{content}"
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub" / name).write_text(content)
+        hashes.add(runtime.weights_sha256(folder))
+    assert len(hashes) == 3
+    assert runtime.weights_sha256(tmp_path / "a1" / "sub" / "a") == runtime.weights_sha256(
+        tmp_path / "b1" / "sub" / "b"
+    )
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: no weights there"):
+        runtime.weights_sha256(tmp_path / "empty")
+
+
+def test_fingerprint_changes_with_each_part():
+    section = Train(steps=1, batch_size=2, lr=0.1)
+    prints = [
+        runtime.fingerprint(section, 1),
+        runtime.fingerprint(section.changed(lr=0.2), 1),
+        runtime.fingerprint(section, 2),
+        runtime.fingerprint(section, 1, "more"),
+    ]
+    assert len(set(prints)) == 4 and prints[0] == runtime.fingerprint(section.changed(), 1)
+    assert runtime.fingerprint({"a": 1, "b": 2}) == runtime.fingerprint({"b": 2, "a": 1})
+
+
+def test_state_is_replaced_at_once(tmp_path, monkeypatch):
+    file = tmp_path / "run" / "state.pt"
+    runtime.save_atomically({"a": 1}, file)
+    runtime.save_atomically({"a": 2}, file)
+    assert torch.load(file) == {"a": 2} and [p.name for p in file.parent.iterdir()] == ["state.pt"]
+
+    def killed(state, path):
+        path.write_bytes(b"half")
+        raise InterruptedError
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(InterruptedError):
+        runtime.save_atomically({"a": 3}, file)
+    assert torch.load(file) == {"a": 2}
+
+
+def test_tables_and_json_are_written_as_git_compares_them(tmp_path):
+    columns = pd.MultiIndex.from_tuples([("Rain", "ours"), ("Rain", "paper")])
+    table = pd.DataFrame([[1 / 3, 2.0]], columns=columns)
+    file = runtime.write_csv(table, tmp_path / "new" / "table.csv")
+    assert file.read_bytes() == b"Rain ours,Rain paper\n0.333333,2\n" and list(table.columns) == list(columns)
+    named = table.set_axis(pd.Index(["ldm"], name="system"))
+    assert runtime.write_csv(named, file).read_text().splitlines()[1] == "ldm,0.333333,2"
+    assert [p.name for p in file.parent.iterdir()] == ["table.csv"]
+    lines = runtime.write_json(tmp_path / "other" / "a.json", {"a": 1, "b": [2]})
+    assert json.loads(lines.read_text()) == {"a": 1, "b": [2]} and lines.read_text().endswith("}\n")

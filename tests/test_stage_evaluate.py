@@ -1,0 +1,201 @@
+"""The stage evaluate: scores of runs with their cards, paired differences, similarities, one table of all."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foleylib import paths
+from foleylib.datasets import features, manifest
+from foleylib.datasets.samples import load
+from foleylib.evaluation import scores
+from foleylib.evaluation.embeddings import Embeddings
+from foleylib.evaluation.quick import average_fad
+from foleylib.networks import unet as unets
+from foleylib.papers import pages
+from foleylib.runtime import weights_sha256
+from foleylib.stages import evaluate, latent_clap, sample, selection
+from foleylib.stages.embedders import Embedders, Validation
+from foleylib.stages.reference import embeddings_by_class, reference
+
+RUNS = ["real", "reconstruction", "ldm", "tuning", "tuning_filter"]
+METRICS = {"fad", "fd", "clap_score", "judge_accuracy", "is", "kl"}
+
+
+@pytest.fixture(scope="module")
+def cfg(tiny):
+    """Settings with the runs that the project has clips of, and one that takes every candidate."""
+    written = tiny.model_dump()
+    changes = {section: {k: v for k, v in written[section].items() if k in RUNS} for section in ("runs", "filters")}
+    return tiny.changed(
+        latent_clap=tiny.latent_clap.changed(corpus="foley"),
+        selection=tiny.selection.changed(thresholds={"DogBark": -1.0, "Rain": -1.0}),
+        listening=tiny.listening.changed(runs=["ldm", "tuning"]),
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def embedders(project, cfg):
+    return Embedders(cfg)
+
+
+@pytest.fixture(scope="module")
+def summary(project, cfg):
+    for run in ("real", "reconstruction"):
+        sample.make(run, cfg)
+    selection.make("tuning_filter", cfg)
+    latent_clap.evaluate(cfg)
+    return evaluate.make(cfg)
+
+
+def embeddings_of(run, seed):
+    return Embeddings.load(paths.EMBEDDINGS / run / f"{seed}.npz")
+
+
+def test_reference_is_the_test_split(project, cfg):
+    clips, waves = reference(cfg)
+    assert set(clips.split) == {"test"} and waves.shape == (8, 10240)
+    clips, waves = reference(cfg, "val")
+    assert set(clips.split) == {"val"} and waves.shape == (4, 10240)
+
+
+def test_reference_by_class_is_embedded_by_clap(project, cfg, embedders):
+    index, arrays = features.load(paths.FEATURES / "foley", "val")
+    by_class = embeddings_by_class(embedders.clap, cfg, "val")
+    assert list(by_class) == ["DogBark", "Rain"]
+    for label, E in by_class.items():
+        np.testing.assert_allclose(E, arrays["audio"][index.label == label], atol=1e-5)
+    assert {label: len(E) for label, E in embedders.reference_by_class().items()} == {"DogBark": 4, "Rain": 4}
+
+
+def test_scores_of_a_run(summary, project, embedders):
+    content = evaluate.scores_of("reconstruction")
+    card, rows = content["card"], content["scores"]
+    assert {row["class"] for row in rows} == {"all", "DogBark", "Rain", "average"}
+    assert {row["metric"] for row in rows} == METRICS
+    assert all(np.isfinite(row[k]) for row in rows for k in ("value", "low", "high"))
+    assert content["headline"]["fad"] == next(r["value"] for r in rows if (r["class"], r["metric"]) == ("all", "fad"))
+    assert card["n"] == {"0": 6} and card["rate"] == 16000 and card["sampling"] == {"source": "reconstruction"}
+    vocoder = weights_sha256(project / "models/foundation/ldm/vocoder/model.safetensors")
+    assert set(card["models_sha256"]["0"]) == {"vae", "vocoder"} and card["models_sha256"]["0"]["vocoder"] == vocoder
+    clap = weights_sha256(project / "models/foundation/clap/model.safetensors")
+    assert card["embedders_sha256"] == {"judge": embedders.judge.sha256, "clap": clap}
+    clips = manifest.load(paths.CLIPS / "foley")
+    assert card["reference_sha256"] == manifest.digest(clips[clips.split == "test"])
+
+
+def test_cards_say_how_clips_came_about(summary, cfg):
+    card = evaluate.scores_of("tuning")["card"]
+    assert card["sampling"] == cfg.sampling.model_dump() and set(card["models_sha256"]) == {"0", "1"}
+    assert all(set(parts) == {"unet", "vae", "vocoder"} for parts in card["models_sha256"].values())
+    assert card["models_sha256"]["0"]["unet"] != card["models_sha256"]["1"]["unet"]
+    selected = evaluate.scores_of("tuning_filter")["card"]
+    assert selected["sampling"]["selection"].items() >= {"of": "tuning", "target": "tuned", "cap": 2}.items()
+    assert selected["models_sha256"] == card["models_sha256"]
+    assert selected["clips"] == card["clips"]  # no threshold: the same clips
+    assert evaluate.scores_of("real")["card"]["models_sha256"] == {"0": {}}
+
+
+def test_embeddings_are_kept(summary, embedders):
+    clips, waves = load(paths.SAMPLES / "ldm", 1)
+    kept, again = embeddings_of("ldm", 1), embedders.embed(clips, waves)
+    assert kept.labels.tolist() == clips.label.tolist()
+    for name in ("judge", "logits", "clap", "text"):
+        np.testing.assert_array_equal(kept[name], again[name])
+
+
+def test_summary_holds_every_run_and_metric(summary, cfg):
+    assert list(summary.columns) == scores.COLUMNS and set(summary.run) == {*RUNS, "latent_clap"}
+    whole = summary[(summary["class"] == "all") & (summary.run != "latent_clap")]
+    assert all(set(rows.metric) == METRICS for _, rows in whole.groupby("run"))
+    assert set(summary.paper[summary.run == "ldm"]) == {"text-driven-foley", "latent-clap-loss"}
+    assert summary.published[summary.run == "ldm"].notna().any()
+    files = {f"results/evaluate/{run}.json" for run in RUNS} | {"results/latent_clap.json"}
+    assert set(summary.protocol) == files and all((paths.ROOT / file).is_file() for file in files)
+    written = pd.read_csv(paths.RESULTS / "summary.csv", dtype={"table": str}, keep_default_na=False, na_values=[""])
+    assert len(written) == len(summary)
+    np.testing.assert_allclose(written.value, summary.value, rtol=1e-5)
+
+
+def test_headlines_are_written_for_every_run(summary):
+    files = {file.stem: json.loads(file.read_text()) for file in (paths.RESULTS / "metrics").glob("*.json")}
+    assert set(files) == {*RUNS, "latent_clap"} and set(files["latent_clap"]) == {"cosine", "mse"}
+    assert files["ldm"] == evaluate.scores_of("ldm")["headline"] and set(files["ldm"]) == {*METRICS, "fad_average"}
+
+
+def test_differences_are_those_of_the_averages(summary, cfg, embedders):
+    table = pd.read_csv(paths.RESULTS / "differences.csv")
+    assert list(table.columns) == ["run", "seed", "value", "low", "high"]
+    assert table[["run", "seed"]].values.tolist() == [["tuning", 0], ["tuning", 1]]  # of a system, and not selected
+    average = summary[(summary["class"] == "average") & (summary.metric == "fad")].drop_duplicates(["run", "seed"])
+    average, real = average.set_index(["run", "seed"]).value, embedders.reference_by_class()
+    for row in table.itertuples():
+        clips = {run: embeddings_of(run, row.seed) for run in ("tuning", "ldm")}
+        value = {run: average_fad(real, E.labels, E["clap"]) for run, E in clips.items()}
+        assert value == pytest.approx({run: average[run, row.seed] for run in clips}, abs=1e-6)
+        assert row.value == pytest.approx(value["tuning"] - value["ldm"], rel=1e-4)
+        assert row.low <= row.value <= row.high
+    exact = evaluate.differences(cfg, embedders)
+    pd.testing.assert_frame_equal(table, exact, rtol=1e-5)
+    clips = embeddings_of("tuning", 1), embeddings_of("ldm", 1)
+    interval = scores.paired_difference(real, *clips, cfg.evaluate)
+    assert tuple(exact.iloc[1][["value", "low", "high"]]) == (interval.estimate, interval.low, interval.high)
+
+
+def test_differences_are_of_the_seeds_that_both_have(summary, cfg, embedders):
+    """Whichever run is the baseline; a run of fewer seeds has fewer rows."""
+    runs = cfg.model_dump()["runs"]
+    runs["tuning"]["clips"]["seeds"] = [1]
+    other = cfg.changed(runs=runs, evaluate=cfg.evaluate.changed(baseline="tuning"))
+    table, back = evaluate.differences(other, embedders), evaluate.differences(cfg, embedders)
+    assert table[["run", "seed"]].values.tolist() == [["ldm", 1]]
+    assert table.value.item() == pytest.approx(-back.value[1])
+
+
+def test_similarities(summary, cfg, embedders):
+    table = pd.read_csv(paths.RESULTS / "similarity.csv")
+    rows = [["ldm", "text", 0], ["ldm", "text", 1]]
+    rows += [["tuning", kind, seed] for seed in (0, 1) for kind in ("text", "tuned")]
+    assert list(table.columns) == ["run", "target", "seed", "value"]
+    assert table[["run", "target", "seed"]].values.tolist() == rows
+    value = table.set_index(["run", "target", "seed"]).value
+    for run, seed in (("ldm", 1), ("tuning", 0)):
+        clips = embeddings_of(run, seed)  # the corpus' prompts are those of the models
+        assert value[run, "text", seed] == pytest.approx(
+            np.mean(np.sum(clips["clap"] * clips["text"], axis=1)), rel=1e-4
+        )
+    clips, tuning = embeddings_of("tuning", 0), unets.load_tuning(paths.SYSTEMS / "tuning" / "0")
+    tuned = tuning(embedders.clap.embed_text(list(embedders.texts[clips.labels])))
+    tuned = (tuned / tuned.norm(dim=1, keepdim=True)).numpy()
+    assert value["tuning", "tuned", 0] == pytest.approx(np.mean(np.sum(clips["clap"] * tuned, axis=1)), rel=1e-4)
+    pd.testing.assert_frame_equal(table, evaluate.similarities(cfg, embedders), rtol=1e-5)
+
+
+def test_validation_scores_the_first_clips_of_a_model(project, cfg):
+    validation, folder = Validation(cfg), paths.SYSTEMS / "ldm" / "1"
+    unet, prompts = unets.load(folder), json.loads((folder / "prompts.json").read_text())
+    clips, waves = validation.draw(unet, prompts, seed=1, clips_per_class=2)
+    run, stored = load(paths.SAMPLES / "ldm", 1)
+    assert clips.id.tolist() == run.id[[0, 1, 3, 4]].tolist() and clips.seed.tolist() == run.seed[[0, 1, 3, 4]].tolist()
+    assert np.abs(waves - stored[[0, 1, 3, 4]]).max() <= 2 / 32768
+    result = validation.scores(unet, prompts, seed=1, clips_per_class=2)
+    assert result == validation.score(clips, waves) and set(result) == {"fad", "judge_accuracy", "clap_score"}
+    fewer = cfg.sampling.changed(steps=1)
+    assert not np.array_equal(validation.draw(unet, prompts, seed=1, clips_per_class=2, options=fewer)[1], waves)
+    assert np.array_equal(validation.draw(unet, prompts, seed=1, clips_per_class=2)[1], waves)
+
+
+def test_what_is_missing_is_named(project, cfg, embedders, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    monkeypatch.setattr(paths, "EMBEDDINGS", tmp_path)
+    monkeypatch.setattr(paths, "SAMPLES", tmp_path)
+    with pytest.raises(ValueError, match="ldm.json is missing; run the evaluate stage first"):
+        evaluate.scores_of("ldm")
+    with pytest.raises(ValueError, match="tuning/0.npz is missing; run the evaluate stage first"):
+        evaluate.differences(cfg, embedders)
+    with pytest.raises(ValueError, match="run the sample stage of 'ldm' first"):
+        evaluate.evaluate(["ldm"], cfg, embedders)
+    with pytest.raises(ValueError, match="report.csv is missing; run the selection stage of 'ldm_filter' first"):
+        pages.report_of("ldm_filter")
