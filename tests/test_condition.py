@@ -146,6 +146,11 @@ def test_guidance_leads_away_from_the_unconditional(unet, guidance, n):
     assert (c - u).abs().max() > 1e-3
 
 
+def test_guidance_without_its_other_half_is_refused():
+    with pytest.raises(ValueError, match="guidance=2.0: give the unconditional condition too"):
+        denoise(None, noise(2, 8, 4, 4), torch.tensor(5), full(2), guidance=2.0)
+
+
 def test_both_halves_of_guidance_are_one_pass():
     passes = []
 

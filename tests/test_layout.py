@@ -196,6 +196,11 @@ def test_stages_declare_no_module_they_do_not_run(stages):
     assert needless_dependencies(stages, ROOT) == []
 
 
+def test_no_stage_depends_on_what_changes_no_number(stages):
+    deps = {dep for _, deps in stages.values() for dep in deps}
+    assert not [dep for dep in deps if re.match(r"foleylib/(report|params|paths)\b", dep)]
+
+
 def test_the_graph_is_short():
     assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 600
 

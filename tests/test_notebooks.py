@@ -11,8 +11,15 @@ PAPERS = ["paper_latent_clap", "paper_text_foley"]
 
 
 def nbval(workspace, report):
-    options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=120", "-p", "no:cacheprovider", "-q"]
-    return run(workspace, sys.executable, "-m", "pytest", *options, "-c", "/dev/null", str(report))
+    options = [
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=120",
+        "-p",
+        "no:cacheprovider",
+        "--noconftest",
+    ]
+    return run(workspace, sys.executable, "-m", "pytest", *options, "-q", "-c", "/dev/null", str(report))
 
 
 @pytest.mark.parametrize("paper", PAPERS)

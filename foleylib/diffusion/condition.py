@@ -71,6 +71,8 @@ def denoise(
     unconditional : one row, for guidance other than 1.
     """
     if guidance != 1:
+        if unconditional is None:
+            raise ValueError(f"guidance={guidance}: give the unconditional condition too, or guidance 1")
         dropped, own = condition.drop(unconditional).given(), condition.given()
         both = Condition(**{name: torch.cat([dropped[name], own[name]]) for name in own})  # (2B, ...)
         steps = torch.cat([n, n]) if n.ndim else n

@@ -23,6 +23,7 @@ OPTIONS = {  # of soundfile; 1.28 s at 16 kHz are 7 kB of MP3, and 10 kB of Vorb
 MIME = {"mp3": "audio/mpeg", "flac": "audio/flac"}
 MAX_CELLS = 40
 MAX_COLUMNS = 4  # more would run off a page of 1,000 pixels
+PAGE = 740  # pixels for the players of a row, beside its name
 
 
 def encode(wave: np.ndarray, rate: int, *, codec: Literal["mp3", "flac"] = "mp3") -> bytes:
@@ -104,13 +105,13 @@ def grid(
     if strays or not clips:
         raise ValueError(f"clips without a cell: {strays}; keys are (row, col) of rows={list(rows)}, cols={list(cols)}")
     heads = {key: html.escape(words(key, display)) for key in (*rows, *cols)}
+    turned = len(cols) > MAX_COLUMNS
+    down, across = (cols, rows) if turned else (rows, cols)
+    width = min(170, PAGE // len(across))
     cells = {
-        (row, col): _audio(wave, rate, f"{heads[row]}, {heads[col]}", width=170)
+        (row, col)[:: -1 if turned else 1]: _audio(wave, rate, f"{heads[row]}, {heads[col]}", width=width)
         for (row, col), wave in zip(clips, scaled(clips.values(), peak))
     }
-    down, across = rows, cols
-    if len(across) > MAX_COLUMNS:
-        down, across, cells = cols, rows, {(col, row): cell for (row, col), cell in cells.items()}
     lines = ["<td></td>" + "".join(f'<th scope="col">{heads[key]}</th>' for key in across)]
     for key in down:
         inside = "".join(f"<td>{cells.get((key, other), '–')}</td>" for other in across)
