@@ -11,8 +11,13 @@ from foleylib import paths
 from foleylib.params import settings as params
 from foleylib.report import tables
 
-COLUMNS = [("average", "fad", 3), ("all", "fad", 3), ("all", "fd", 1), ("all", "judge_accuracy", 2),
-           ("all", "clap_score", 2)]  # fmt: skip
+COLUMNS = [
+    ("average", "fad", 3),
+    ("all", "fad", 3),
+    ("all", "fd", 1),
+    ("all", "judge_accuracy", 2),
+    ("all", "clap_score", 2),
+]
 
 
 def results():

@@ -20,7 +20,7 @@ def first_clips(runs: list[str], seed: int | None = None) -> dict[tuple[str, str
 
 
 def report_of(name: str) -> pd.DataFrame:
-    """What `make` returned, read from data/samples/`name`."""
+    """What `stages.selection.make` returned, read from data/samples/`name`."""
     file = paths.SAMPLES / name / "report.csv"
     if not file.is_file():
         raise ValueError(f"{file} is missing; run the selection stage of '{name}' first")

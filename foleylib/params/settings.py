@@ -99,12 +99,16 @@ class Params(Section):
             _known(f"{where}.corpus", section.corpus, self.corpora, "corpora")
         # One VAE and one vocoder serve all of them, so they share rate, length and front end.
         base = self.corpus_of("foundation")
-        for where, section in users.items():
-            other = self.corpora[section.corpus]
+        for name, other in self.corpora.items():
             if (other.rate, other.seconds, other.padding) != (base.rate, base.seconds, base.padding):
                 raise ValueError(
-                    f"corpora.{section.corpus}: rate, seconds and padding differ from those of "
-                    f"corpora.{self.foundation.corpus}, but {where} uses both"
+                    f"corpora.{name}: rate, seconds or padding differs from that of corpora.{self.foundation.corpus}, "
+                    "with whose VAE it is encoded"
+                )
+        for where in ("lambda_sweep", "targets"):
+            if users[where].corpus != self.sampling.corpus:
+                raise ValueError(
+                    f"{where}.corpus must be sampling.corpus, '{self.sampling.corpus}': it is scored there"
                 )
         frames = base.samples / (base.rate // HOPS_PER_SECOND)
         if frames % 32:
@@ -122,8 +126,13 @@ class Params(Section):
     def _systems_fit(self):
         for name, system in self.systems.items():
             _known(f"systems.{name}.init", system.init, self.foundation.ldms)
-        for target, system in self.selection.calibrate.items():
+        calibrate = self.selection.calibrate
+        if set(calibrate) != {"text", "tuned"}:
+            raise ValueError(f"selection.calibrate names {', '.join(calibrate)}: give a system for text and for tuned")
+        for target, system in calibrate.items():
             _known(f"selection.calibrate.{target}", system, self.systems)
+        if not self.systems[calibrate["tuned"]].tuning:
+            raise ValueError(f"selection.calibrate.tuned is '{calibrate['tuned']}', which has no tuning layer")
         return self
 
     @model_validator(mode="after")
@@ -135,6 +144,15 @@ class Params(Section):
             if clips.source != "real":
                 _known(f"runs.{name}.clips.made_from", clips.made_from, models)
             system = self.system_of(name)
+            if system is not None and self.systems[system].corpus != self.sampling.corpus:
+                raise ValueError(
+                    f"runs.{name}: systems.{system} has another corpus than sampling, '{self.sampling.corpus}'"
+                )
+            real = f"data/clips/{self.sampling.corpus}/manifest.parquet"
+            if clips.source == "real" and clips.made_from != real:
+                raise ValueError(f"runs.{name}.clips.made_from is '{clips.made_from}': real clips are made from {real}")
+            if "corpus" in clips.sampling:
+                raise ValueError(f"runs.{name}.clips.sampling: all runs are of sampling.corpus; take 'corpus' out")
             trained = [] if system is None else self.seeds_of(system)
             if clips.seeds is not None and not set(clips.seeds) <= set(trained):
                 raise ValueError(f"runs.{name}.clips.seeds: {clips.seeds} are not all among those trained, {trained}")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from foleylib.params.base import Amount, Positive, Rate, Section, Seeds, Share, Train
 
@@ -66,6 +66,12 @@ class LambdaSweep(Section):
     seeds: Seeds
     steps: Positive
     clips_per_class: Positive
+
+    @model_validator(mode="after")
+    def _has_a_baseline(self):
+        if 0 not in self.lambdas:
+            raise ValueError("lambdas must hold 0: the model without the loss is what the others are compared with")
+        return self
 
 
 class Targets(Section):
