@@ -83,7 +83,7 @@ def cached(parts: models.Parts, folder: Path, n: int) -> Latents:
     for name, array in {"moments": moments, "audio": models.embeddings(n, parts.dim).numpy()}.items():
         np.save(folder / f"{name}.npy", array)
         arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
-    return Latents(arrays["moments"], arrays["audio"], models.SCALE, arrays["audio"])
+    return Latents(arrays["moments"], {"embedding": arrays["audio"]}, models.SCALE, arrays["audio"])
 
 
 def step_cases(parts: models.Parts, step: Step, loss: DiffusionLoss, data: Latents, batch_size: int) -> dict:

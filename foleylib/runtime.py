@@ -54,15 +54,6 @@ def weights_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def module_sha256(module) -> str:
-    """SHA-256 of a module's weights, by name."""
-    sha = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        sha.update(name.encode())
-        sha.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()
-
-
 def fingerprint(*parts) -> str:
     """Sixteen hex digits that change with any of `parts` (sections of the settings, dicts, strings, numbers)."""
     plain = [p.model_dump(mode="json") if hasattr(p, "model_dump") else p for p in parts]

@@ -96,14 +96,9 @@ def fit(
         )
         for step in bar:
             # Every draw of the step comes from (seed, step, rank): a resumed run draws what the unbroken one did.
-            rank, world = accelerator.process_index, accelerator.num_processes
-            generator = step_generator(accelerator.device, job.seed, step, rank)
+            generator = step_generator(accelerator.device, job.seed, step, accelerator.process_index)
             torch.manual_seed(generator.initial_seed())  # dropout and the like draw from the global stream
-
-            # The batch: this process's share of the step's clips, parted for gradient accumulation.
-            indices = batch_indices(job.seed, step, n, settings.batch_size * settings.accumulate)[rank::world]
-            parts = np.array_split(indices, settings.accumulate)
-            batches = [_to(load(part), accelerator.device) | {"step": step} for part in parts]
+            batches = _batches(load, n, step, settings, job.seed, accelerator)
 
             # One optimiser step of each module whose time has come.
             row = {"step": step + 1}
@@ -144,6 +139,13 @@ def learning_rate(step: int, settings) -> float:
     return settings.lr * warm * (0.55 + 0.45 * math.cos(math.pi * step / max(1, settings.steps)))
 
 
+def _batches(load, n: int, step: int, settings, seed: int, accelerator) -> list[dict]:
+    """This process's share of the clips of a step, parted for gradient accumulation."""
+    indices = batch_indices(seed, step, n, settings.batch_size * settings.accumulate)
+    parts = np.array_split(indices[accelerator.process_index :: accelerator.num_processes], settings.accumulate)
+    return [_to(load(part), accelerator.device) | {"step": step} for part in parts]
+
+
 class _Forward(nn.Module):
     """A module whose forward pass is its loss: what Accelerate wraps, so that several processes share gradients."""
 
@@ -159,8 +161,6 @@ class _Side:
     """A trainable with its optimiser and the moving average of its weights."""
 
     def __init__(self, trainable: Trainable, settings, accelerator):
-        from diffusers.training_utils import EMAModel
-
         on_cuda = accelerator.device.type == "cuda"
         self.trainable, self.settings, self.accelerator = trainable, settings, accelerator
         self.weights = [p for p in trainable.module.parameters() if p.requires_grad]
@@ -174,6 +174,8 @@ class _Side:
         self.forward, self.optimizer = accelerator.prepare(_Forward(trainable), optimizer)
         self.ema = None
         if settings.ema_decay:
+            from diffusers.training_utils import EMAModel
+
             # update_after_step=-1: decay min(d, (1 + n) / (10 + n)) from the first update on, as LitEma counts; foreach
             # rounds otherwise on the CPU
             self.ema = EMAModel(self.weights, decay=settings.ema_decay, update_after_step=-1, foreach=on_cuda)

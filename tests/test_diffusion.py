@@ -55,7 +55,7 @@ def cached(count=4, seed=0, dim=6):
     mean, log_variance = rng.standard_normal((count, 2, 8, 4)), np.full((count, 2, 8, 4), -8.0)
     embeddings = rng.standard_normal((count, dim)).astype(np.float32)
     moments = np.concatenate([mean, log_variance], 1).astype(np.float32)
-    return Latents(moments, embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), 1.0)
+    return Latents(moments, {"embedding": embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)}, 1.0)
 
 
 # The process
@@ -182,7 +182,7 @@ def test_further_loss_gets_the_prediction():
 
 def test_error_by_level_counts_the_noise_alone():
     mean = torch.randn(5, 2, 4, 4, generator=seeded(7))
-    data = Latents(certain(mean).numpy(), np.zeros((5, 3), np.float32), 2.0)
+    data = Latents(certain(mean).numpy(), {"embedding": np.zeros((5, 3), np.float32)}, 2.0)
     oracle = Oracle(2.0 * mean.double(), 0.5)
     table = errors_by_level({"a": data, "b": data}, oracle, ABAR, levels=4)
     assert table.n.tolist() == [0, 333, 666, 999]
@@ -206,7 +206,7 @@ def test_held_out_loss_covers_every_clip_at_spread_steps():
     data, silent = cached(10), Oracle(torch.zeros(1))
     loss = held_out_loss(silent, data, ABAR, levels=5, batch_size=10)["ddpm"]
     assert silent.calls[0]["n"].tolist() == [100, 300, 500, 700, 900] * 2
-    assert np.array_equal(silent.calls[0]["embedding"], data.embeddings)
+    assert np.array_equal(silent.calls[0]["embedding"], data.conditions["embedding"])
     # A network that takes the clean latent for zero errs by sqrt(abar / (1 - abar)) z_0.
     snr, energy = ABAR / (1 - ABAR), torch.from_numpy(data.moments[:, :2]).square().mean(dim=(1, 2, 3))
     expected = (snr[[100, 300, 500, 700, 900]].repeat(2) * energy).mean()
@@ -228,7 +228,7 @@ def test_overfits_a_batch(tmp_path):
 def test_terms_are_weighted_in_training(tmp_path):
     """L_DDPM + lambda L_LCLAP, Eq. 4 of latent-clap-loss: lambda decides where a term of its own leads."""
     data, weights = cached(), {}
-    data.audio = data.embeddings
+    data.audio = data.conditions["embedding"]
     settings = Train(steps=1, batch_size=4, lr=1e-3, warmup=0, ema_decay=0.0)
     term = DiffusionLoss(ABAR, Condition(torch.zeros(1, 6)), 1.0, latent_clap=lambda p, E: p.estimate.square().mean())
     for name, factor in [("none", 0.0), ("some", 10.0)]:

@@ -1,5 +1,7 @@
 """Features of a corpus: what is stored, when it is computed anew, and what a training step reads of it."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import torch
 from foleylib.audio.mel import front_end
 from foleylib.datasets import features as cached
 from foleylib.datasets import manifest as manifests
+from foleylib.diffusion.condition import Condition
 from foleylib.stages import features
 
 LOG_MEL = front_end(16000, "dataset")
@@ -60,7 +63,7 @@ def test_splits(computed, tiny_corpus):
         rows = np.flatnonzero(manifest.split == split)
         sizes[split] = len(index)
         assert index.id.tolist() == manifest.id.iloc[rows].tolist()
-        assert all(np.array_equal(arrays[name], whole[name][rows]) for name in cached.ARRAYS)
+        assert all(np.array_equal(arrays[name], whole[name][rows]) for name in whole)
     assert sizes == {"train": 8, "val": 4, "test": 8}
     assert len(cached.load(computed, "nothing")[1]["audio"]) == 0
 
@@ -78,8 +81,18 @@ def test_other_models_are_computed_and_batches_do_not_matter(tiny_corpus, tiny_p
     before = cached.read_key(out)
     compute(tiny_corpus, out, tiny_parts, batch_size=3)
     assert cached.read_key(out) == cached.read_key(computed) != before
-    for name in cached.ARRAYS:
+    for name in ("moments", "audio", "text"):
         assert np.allclose(cached.load(out)[1][name], cached.load(computed)[1][name], atol=1e-4)
+
+
+def test_other_prompts_are_other_features(tiny_corpus, tiny_parts, computed, tmp_path, monkeypatch):
+    load = features.manifests.load
+    monkeypatch.setattr(features.manifests, "load", lambda folder: load(folder).assign(prompt="something else"))
+    out = shutil.copytree(computed, tmp_path / "foley")
+    compute(tiny_corpus, out, tiny_parts, batch_size=8)
+    assert cached.read_key(out) != cached.read_key(computed)
+    text, before = (cached.load(folder)[1]["text"] for folder in (out, computed))
+    assert np.array_equal(text, text[:1].repeat(len(text), axis=0)) and not np.allclose(text, before)
 
 
 def test_features_follow_the_models(tiny, tiny_corpus, tiny_models, tiny_paths):
@@ -132,16 +145,19 @@ def test_consecutive_rows_stay_on_disk(tmp_path):
 
 def test_batch_of_cached_clips(tmp_path):
     arrays = write(tmp_path / "f", ["train"] * 3, list("abc"))
-    data = cached.Latents(arrays["moments"], arrays["text"], 1.0, arrays["audio"])
+    more = {"tokens": np.ones((3, 5, 2)), "mask": np.array([[True] * 5, [False] * 5, [True] * 5])}
+    data = cached.Latents(arrays["moments"], {"embedding": arrays["text"], **more}, 1.0, arrays["audio"])
     batch = data[np.array([2, 0])]
-    assert len(data) == 3 and all(value.dtype == torch.float32 for value in batch.values())
+    assert len(data) == 3 and batch.pop("mask").tolist() == more["mask"][[2, 0]].tolist()
+    assert all(value.dtype == torch.float32 for value in batch.values())
     expected = {"moments": arrays["moments"], "embedding": arrays["text"], "audio": arrays["audio"]}
+    expected["tokens"] = more["tokens"]
     assert batch.keys() == expected.keys()
     assert all(np.array_equal(batch[name], array[[2, 0]]) for name, array in expected.items())
-    alone = cached.Latents(arrays["moments"], arrays["text"], 1.0)
+    alone = cached.Latents(arrays["moments"], {"embedding": arrays["text"]}, 1.0)
     assert alone[np.array([1])].keys() == {"moments", "embedding"}
-    with pytest.raises(ValueError, match="3 latents but 2 embeddings"):
-        cached.Latents(arrays["moments"], arrays["text"][:2], 1.0)
+    with pytest.raises(ValueError, match="3 latents but 2 rows of 'tokens'"):
+        cached.Latents(arrays["moments"], {"tokens": more["tokens"][:2]}, 1.0)
 
 
 @pytest.mark.parametrize("condition", ["audio", "text"])
@@ -149,16 +165,24 @@ def test_splits_of_a_training(tmp_path, condition):
     arrays = write(tmp_path / "f", ["train", "train", "val", "test"], list("abab"))
     splits = cached.training_splits(tmp_path / "f", condition, 0.7)
     assert {name: len(data) for name, data in splits.items()} == {"train": 2, "val": 1}
-    assert np.array_equal(splits["train"].embeddings, arrays[condition][:2])
+    assert np.array_equal(splits["train"].conditions["embedding"], arrays[condition][:2])
     assert np.array_equal(splits["val"].audio, arrays["audio"][2:3]) and splits["val"].scale == 0.7
 
 
 def test_texts_of_a_training(tmp_path):
     arrays, texts = write(tmp_path / "f", ["train"] * 3, list("aba")), {"a": np.full(6, 0.1), "b": np.full(6, 0.2)}
     own = cached.training_splits(tmp_path / "f", "text", 1.0, texts)
-    assert own.keys() == {"train"} and np.array_equal(own["train"].embeddings[:, 0], [0.1, 0.2, 0.1])
+    assert own.keys() == {"train"} and np.array_equal(own["train"].conditions["embedding"][:, 0], [0.1, 0.2, 0.1])
     audio = cached.training_splits(tmp_path / "f", "audio", 1.0, texts)["train"]
-    assert np.array_equal(audio.embeddings, arrays["audio"])
+    assert np.array_equal(audio.conditions["embedding"], arrays["audio"])
+
+
+def test_an_array_of_another_name_is_a_condition(tmp_path):
+    write(tmp_path / "f", ["train", "train", "val"], list("aab"))
+    tokens = np.arange(3 * 5 * 2, dtype=np.float32).reshape(3, 5, 2)
+    np.save(tmp_path / "f" / "tokens.npy", tokens)
+    condition = Condition.of(cached.training_splits(tmp_path / "f", "text", 1.0)["val"][np.array([0])])
+    assert condition.given().keys() == {"embedding", "tokens"} and np.array_equal(condition.tokens, tokens[2:])
 
 
 def test_latents_are_drawn_from_their_posteriors():

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from networks import module_sha256
 
 from foleylib import paths
 from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
 from foleylib.params import settings as params
-from foleylib.runtime import module_sha256, parameters
+from foleylib.runtime import parameters
 from foleylib.stages import bundle, features, finetune, pretrain
 from foleylib.stages.ldm import new_unet
 
@@ -95,6 +96,11 @@ def test_a_size_goes_through_the_bundle(trained, cfg, monkeypatch, capsys):
     message = r"foundation.sizes.ldm_large.channels differs from the bundle's \(\[24, 24, 48"
     with pytest.raises(ValueError, match=message):
         pretrain.make(PART, with_foundation(bundled, sizes={PART: size}))
+    section, corpus = cfg.foundation.section(PART), cfg.corpus_of("foundation").changed(rate=24000)
+    with pytest.raises(
+        ValueError, match="rate of 24000 Hz, the bundled ldm_large is for 16000 Hz: put it back, or set"
+    ):
+        bundle.copy_bundled(PART, section, "foundation.ldm", corpus, trained.parent / "other")
 
 
 def test_a_size_is_taken_from_a_checkpoint_of_the_same_parts(trained, cfg, tmp_path):

@@ -5,31 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import TINY, frozen, module_sha256, noise
 from safetensors.torch import load_file, save_file
 
 from foleylib.networks import latent_clap
-from foleylib.runtime import module_sha256, parameters
+from foleylib.runtime import parameters
 
-TINY = latent_clap.LatentClapConfig(channels=2, bands=4, widths=(8, 12), dim=6, dropout=0.5, scale=0.5)
 BUNDLED = Path(__file__).resolve().parents[1] / "data" / "bundled" / "latent_clap"
-
-
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def frozen(config=TINY, seed=0):
-    """An encoder as `load` gives it, but with no biases and with batch norms that have seen latents."""
-    model = latent_clap.build(config, seed=seed).requires_grad_(False)
-    for layer in (model.fc1, model.out):
-        layer.bias.zero_()
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # of the dropout, which is on while the batch norms see their batch
-        model.train()(noise(16, config.channels, 8, config.bands, seed=9))
-    return model.eval()
 
 
 def variant(**changes):

@@ -4,41 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from networks import frozen, noise
 
 from foleylib.diffusion import process
 from foleylib.diffusion.latent_clap_loss import LatentClapLoss, output_at, weight
-from foleylib.networks import latent_clap
 
 ABAR = process.schedule()
-TINY = latent_clap.LatentClapConfig(channels=2, bands=4, widths=(8, 12), dim=6, dropout=0.5, scale=0.5)
 CHOICES = ("clean", "previous", "noisy")
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=generator(seed))
 
 
 def unit(count):
     """Embeddings E_audio of unit norm."""
     return torch.nn.functional.normalize(noise(count, 6, seed=5), dim=1)
-
-
-def frozen(config=TINY, seed=0):
-    """An encoder as `load` gives it, whose embedding depends on the latents: no biases, batch norms with statistics."""
-    model = latent_clap.build(config, seed=seed).requires_grad_(False)
-    for layer in (model.fc1, model.out):
-        layer.bias.zero_()
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # of the dropout, which is on while the batch norms see their batch
-        model.train()(noise(16, config.channels, 8, config.bands, seed=9))
-    return model.eval()
 
 
 def prediction_at(n, *, error=0.0, seed=0):

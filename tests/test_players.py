@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from foleylib.report import players, plots
+from foleylib.report import players
 from foleylib.report.style import Display
 
 RATE = 16000
@@ -18,6 +18,11 @@ RATE = 16000
 def wave():
     t = np.arange(2 * RATE) / RATE
     return (0.5 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
+
+
+def one(wave, rate=RATE, **options):
+    """A grid of a single player."""
+    return players.grid({("Tone", "x"): wave}, rate, rows=["Tone"], cols=["x"], **options)
 
 
 def sounds(shown):
@@ -37,19 +42,20 @@ def test_sound_is_the_wave_at_its_level_and_the_same_bytes(wave, codec, toleranc
 @pytest.mark.parametrize("rate", [16000, 24000, 32000, 48000])
 def test_players_are_small_at_every_rate(rate):
     noise = 0.1 * np.random.default_rng(0).standard_normal(round(1.28 * rate)).clip(-3, 3)
-    ((decoded, decoded_rate),) = sounds(players.player(noise, rate))
+    ((decoded, decoded_rate),) = sounds(one(noise, rate))
     assert decoded_rate == rate and len(decoded) == len(noise)
     assert len(players.encode(noise, rate)) < len(noise)  # half a byte a sample or less: PCM has two
 
 
 def test_page_has_no_script_and_nothing_external(wave):
-    page = players.player(wave, RATE, title='<script>"x"').data
-    assert "<script" not in page and "http" not in page and 'aria-label="&lt;script&gt;&quot;x&quot;"' in page
+    name = '<script>"x"'
+    page = players.grid({(name, "x"): wave}, RATE, rows=[name], cols=["x"], title=name).data
+    assert "<script" not in page and "http" not in page and 'aria-label="&lt;script&gt;&quot;x&quot;, x"' in page
 
 
 def test_levels_change_only_when_asked(wave):
     with pytest.raises(ValueError, match="reaches 1.500"):
-        players.player(3 * wave, RATE)
+        one(3 * wave)
     clips = {("a", "x"): 3 * wave, ("b", "x"): 0.3 * wave}
     loud, quiet = (s for s, _ in sounds(players.grid(clips, RATE, rows="ab", cols="x", peak=0.5)))
     assert loud.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.01) and loud.std() == pytest.approx(
@@ -89,18 +95,11 @@ def test_grid_refuses_too_many_and_stray_cells(wave):
 @pytest.mark.parametrize("bad", [np.zeros((2, 100)), np.zeros(0), np.full(100, np.nan)])
 def test_refuses_what_is_no_mono_wave(bad):
     with pytest.raises(ValueError, match="one channel"):
-        players.player(bad, RATE)
+        one(bad)
 
 
 def test_refuses_unknown_codec_and_peak(wave):
     with pytest.raises(ValueError, match="'flac', 'mp3'"):
         players.encode(wave, RATE, codec="ogg")
     with pytest.raises(ValueError, match="peak=2"):
-        players.player(wave, RATE, peak=2)
-
-
-def test_figure_stands_over_the_sound_and_repeats(wave):
-    mel = np.linspace(-11, 1, 200 * 64).reshape(200, 64)
-    figures = [plots.mel_grid([mel], [""], rate=RATE, hop=160) for _ in range(2)]
-    first, second = (players.player(wave, RATE, title="Tone", figure=figure).data for figure in figures)
-    assert first == second and first.index("Tone<") < first.index("<img") < first.index("<audio")
+        one(wave, peak=2)

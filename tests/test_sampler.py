@@ -8,6 +8,7 @@ import torch
 
 from foleylib.diffusion.condition import Condition
 from foleylib.networks import pipeline as pipelines
+from foleylib.networks import unet as unets
 from foleylib.runtime import step_generator
 from foleylib.sampling import sampler
 from foleylib.sampling.sampler import SamplerOptions
@@ -29,7 +30,7 @@ def condition(tiny_parts):
 @pytest.fixture(scope="module")
 def draw(pipeline, condition, tiny_parts):
     """Draws the latents of three clips, or of some of them, with other options or conditions."""
-    conditions, nothing = condition, pipelines.unconditional(tiny_parts.clap)
+    conditions, nothing = condition, unets.unconditional(tiny_parts.clap)
 
     def draw(rows=slice(None), condition=conditions, unconditional=nothing, **changes):
         options, seeds = replace(OPTIONS, **changes), [11, 12, 13][rows]
@@ -103,7 +104,7 @@ def test_ddim_is_that_of_the_pipeline(pipeline, draw, condition, tiny_models, ti
     stock.set_progress_bar_config(disable=True)
     waves = stock(
         prompt_embeds=condition.embedding,
-        negative_prompt_embeds=pipelines.unconditional(tiny_parts.clap).embedding.expand(3, -1),
+        negative_prompt_embeds=unets.unconditional(tiny_parts.clap).embedding.expand(3, -1),
         latents=torch.stack([torch.randn(SHAPE, generator=step_generator("cpu", s)) for s in (11, 12, 13)]),
         num_inference_steps=6,
         guidance_scale=2.5,

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from networks import module_sha256
 
 from foleylib import paths
 from foleylib.datasets import features
@@ -13,7 +14,7 @@ from foleylib.datasets.features import Latents
 from foleylib.diffusion.process import schedule
 from foleylib.params.base import Train
 from foleylib.params.systems import LatentClap as Section
-from foleylib.runtime import module_sha256, weights_sha256
+from foleylib.runtime import weights_sha256
 from foleylib.stages import bundle, latent_clap
 from foleylib.train import Job
 
@@ -29,7 +30,7 @@ def latents(n, seed=0):
     level = rng.standard_normal((n, 2, 1, 4))
     means = level + 0.1 * rng.standard_normal((n, 2, 8, 4))
     moments = np.concatenate([means, np.full_like(means, -8.0)], axis=1).astype(np.float32)
-    return Latents(moments, unit(level.reshape(n, 8)[:, :6]).astype(np.float32), 0.5)
+    return Latents(moments, {"embedding": unit(level.reshape(n, 8)[:, :6]).astype(np.float32)}, 0.5)
 
 
 def unit(x):
@@ -124,7 +125,7 @@ def test_clips_of_a_split(tmp_path):
     assert len(index) == len(data) == 9 and index.id[0] == "clip3" and data.scale == 0.5
     some, fewer = latent_clap.clips(folder, "test", 0.5, limit=3)
     assert list(some.id) == ["clip3", "clip7", "clip11"]
-    assert np.array_equal(fewer.embeddings, data.embeddings[[0, 4, 8]])
+    assert np.array_equal(fewer.conditions["embedding"], data.conditions["embedding"][[0, 4, 8]])
     assert np.array_equal(fewer.moments, data.moments[[0, 4, 8]])
     with pytest.raises(ValueError, match="split='val': broad has no clip there"):
         latent_clap.clips(folder, "val", 0.5)

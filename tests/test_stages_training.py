@@ -1,6 +1,9 @@
 """Training code of the stages: losses and terms, augmentations, segments, trainings that overfit a batch."""
 
+import shutil
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -267,3 +270,13 @@ def test_judge_learns_two_classes(tiny, tmp_path):
     embedder = judges.load(tmp_path / "judge")
     assert embedder.model.labels == ("low", "high")
     assert np.array_equal(embedder.embed(clips.numpy())["logits"].argmax(1), targets)
+
+
+def test_a_judge_of_a_corpus_without_validation_clips_is_trained(tiny, tiny_corpus, tiny_paths, monkeypatch):
+    given, load = {}, judge.manifests.load
+    monkeypatch.setattr(judge.manifests, "load", lambda folder: load(folder).query("split != 'val'"))
+    history = pd.DataFrame({"cross_entropy": [1.0]})
+    model = judges.build(LABELS, rate=16000, widths=(4,), embedding_dim=2, seed=0)
+    monkeypatch.setattr(judge, "fit_judge", lambda *args, **options: given.update(options) or (model, history))
+    assert judge.make(tiny).equals(history) and given["held_out"] is None
+    shutil.rmtree(tiny_paths.JUDGE)

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from networks import module_sha256
 
 from foleylib.diffusion.condition import Condition
 from foleylib.networks import pipeline as pipelines
 from foleylib.networks import unet as unets
-from foleylib.runtime import module_sha256, parameters, step_generator
+from foleylib.runtime import parameters, step_generator
 from foleylib.sampling.sampler import SamplerOptions, sample
 from foleylib.stages.ldm import new_unet, save_with_parts
 
@@ -114,7 +115,7 @@ def test_folded_model_sounds_the_same_in_the_stock_pipeline(tuned, tiny, tiny_pa
     noise = {"num_train_timesteps": 1000, "beta_start": 0.0015, "beta_end": 0.0195}
     system = pipelines.Pipeline(tuned, parts["vae"], parts["vocoder"], noise)
     condition = Condition(parts["clap"].embed_text(["a dog bark"]))
-    options, nothing = SamplerOptions(steps=4, eta=0.0, guidance=2.0), pipelines.unconditional(parts["clap"])
+    options, nothing = SamplerOptions(steps=4, eta=0.0, guidance=2.0), unets.unconditional(parts["clap"])
     latents = sample(system, condition, nothing, (8, 16, 16), seeds=[5], options=options, show=False)
     ours = pipelines.decode(system, latents, hop=160).numpy()
     save_with_parts(tmp_path, unets.fold(tuned), tiny, parts)

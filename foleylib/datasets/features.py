@@ -1,4 +1,4 @@
-"""What a training step reads of a corpus: posterior moments of the latents and CLAP embeddings, memory-mapped."""
+"""What a training step reads of a corpus: posterior moments of the latents and conditions, memory-mapped."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-ARRAYS = ("moments", "audio", "text")
+NOT_CONDITIONS = ("moments", "audio", "text")  # arrays of a features folder; each other one is a field of `Condition`
 
 
 def load(folder: Path, split: str | None = None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -16,12 +16,12 @@ def load(folder: Path, split: str | None = None) -> tuple[pd.DataFrame, dict[str
     Returns
     -------
     index [id, split, label, target, prompt], and arrays by name: "moments" [shape=(N, 2C, T, F)], "audio" and "text"
-    [shape=(N, D), unit norm]; consecutive rows stay memory-mapped.
+    [shape=(N, D), unit norm], and what else the stage has written; consecutive rows stay memory-mapped.
     """
     if read_key(folder) is None:
         raise ValueError(f"{folder} holds no features; run the features stage of this corpus first")
     index = pd.read_parquet(folder / "index.parquet")
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
     if split is not None:
         rows = np.flatnonzero(index.split == split)
         index = index.iloc[rows].reset_index(drop=True)
@@ -30,7 +30,7 @@ def load(folder: Path, split: str | None = None) -> tuple[pd.DataFrame, dict[str
 
 
 def read_key(folder: Path) -> dict | None:
-    """What the features of a folder were made from (corpus, models, front end); None where it holds none."""
+    """What the features of a folder were made from (clips, texts, models, front end); None where it holds none."""
     file = folder / "features.json"
     return json.loads(file.read_text()) if file.is_file() else None
 
@@ -42,32 +42,32 @@ def _rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 class Latents:
-    """Cached training data of a corpus: posterior moments and the condition of each clip, read by clip index.
+    """Cached training data of a corpus: posterior moments and the conditions of each clip, read by clip index.
 
     Parameters
     ----------
     moments : [shape=(N, 2C, T, F)], memory-mapped or in memory.
-    embeddings : the CLAP embedding that conditions each clip [shape=(N, D)], of unit norm.
+    conditions : arrays of N rows by the names of `diffusion.condition.Condition`: "embedding" [shape=(N, D)], ...
     scale : latent scale of the VAE.
     audio : E_audio of each clip [shape=(N, D)], where a loss compares with it.
     """
 
-    def __init__(self, moments: np.ndarray, embeddings: np.ndarray, scale: float, audio: np.ndarray | None = None):
-        if len(moments) != len(embeddings):
-            raise ValueError(f"{len(moments)} latents but {len(embeddings)} embeddings: make the features anew")
-        self.moments, self.embeddings, self.scale, self.audio = moments, embeddings, scale, audio
+    def __init__(
+        self, moments: np.ndarray, conditions: dict[str, np.ndarray], scale: float, audio: np.ndarray | None = None
+    ):
+        for name, rows in conditions.items():
+            if len(rows) != len(moments):
+                raise ValueError(f"{len(moments)} latents but {len(rows)} rows of '{name}': make the features anew")
+        self.moments, self.conditions, self.scale, self.audio = moments, conditions, scale, audio
 
     def __len__(self) -> int:
         return len(self.moments)
 
     def __getitem__(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        """A batch: "moments", "audio", and the conditions by the names of `diffusion.condition.Condition`."""
-        arrays = {"moments": self.moments, "embedding": self.embeddings, "audio": self.audio}
-        return {
-            name: torch.from_numpy(np.ascontiguousarray(array[indices])).float()
-            for name, array in arrays.items()
-            if array is not None
-        }
+        """A batch: "moments", "audio" where there is one, and the conditions by name; floats in single precision."""
+        arrays = {"moments": self.moments, **self.conditions} | ({} if self.audio is None else {"audio": self.audio})
+        batch = {name: torch.from_numpy(np.ascontiguousarray(array[indices])) for name, array in arrays.items()}
+        return {name: value.float() if value.is_floating_point() else value for name, value in batch.items()}
 
 
 def training_splits(
@@ -76,7 +76,8 @@ def training_splits(
     """The training and, where there are any, validation clips of a features folder.
 
     `condition` is "audio" or "text", the clip's own embedding; "text" with `texts` (label -> [shape=(D,)]) takes the
-    embedding of the clip's class there, for prompts other than the corpus'.
+    embedding of the clip's class there, for prompts other than the corpus'. Further arrays of the folder (tokens, say)
+    are conditions under their own names.
     """
     splits = {}
     for split in ("train", "val"):
@@ -84,7 +85,8 @@ def training_splits(
         if len(index):
             own = texts is not None and condition == "text"
             embeddings = np.stack([texts[label] for label in index.label]) if own else arrays[condition]
-            splits[split] = Latents(arrays["moments"], embeddings, scale, arrays["audio"])
+            more = {name: array for name, array in arrays.items() if name not in NOT_CONDITIONS}
+            splits[split] = Latents(arrays["moments"], {"embedding": embeddings, **more}, scale, arrays["audio"])
     return splits
 
 

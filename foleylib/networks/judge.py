@@ -23,7 +23,7 @@ class Judge(PannsCnn, FolderMixin):
             widths=tuple(widths),
             embedding_dim=embedding_dim,
             classes=len(labels),
-            dropout=0.0,  # drawn from torch's global stream, which the training loop does not seed per step
+            dropout=0.0,
             head_dropout=0.0,
         )
         super().__init__(config)

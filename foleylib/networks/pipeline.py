@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from foleylib.audio.mel import LogMel
-from foleylib.diffusion.condition import Condition
 from foleylib.networks import clap as claps
 from foleylib.networks import unet as unets
 from foleylib.networks import vae as vaes
@@ -107,11 +106,6 @@ def scheduler(noise: dict, solver: str):
     if solver == "dpm++":
         return DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, **common)
     raise ValueError(f"solver is '{solver}', not one of ddim, dpm++")
-
-
-def unconditional(clap: claps.Clap) -> Condition:
-    """AudioLDM's unconditional input, in training and in sampling: CLAP's embedding of the empty text, one row."""
-    return Condition(embedding=clap.embed_text([""]).cpu())
 
 
 def vae_ratio(vae) -> int:

@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from foleylib.diffusion.condition import Condition
+
 # AudioLDM-S, M, L: 185.04, 415.95, 739.14 M parameters.
 PUBLISHED = {
     "audioldm-s-full": {"channels": [128, 256, 384, 640], "head_channels": 32},
@@ -72,6 +74,12 @@ def load(folder: Path):
 
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
     return unet.to(memory_format=torch.channels_last)
+
+
+def unconditional(clap) -> Condition:
+    """AudioLDM's unconditional input, in training and in sampling: the embedding of the empty text by a
+    `networks.clap.Clap`, one row. A field that is left out here is never dropped."""
+    return Condition(embedding=clap.embed_text([""]).cpu())
 
 
 class TuningLayer(nn.Linear):

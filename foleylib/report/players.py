@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 from IPython.display import HTML
 
-from foleylib.report.plots import Figure
 from foleylib.report.style import Displays, words
 
 OPTIONS = {  # of soundfile; 1.28 s at 16 kHz are 7 kB of MP3, and 10 kB of Vorbis with a lower signal-to-noise ratio
@@ -59,21 +58,6 @@ def scaled(waves: Iterable[np.ndarray], peak: float | None = None) -> list[np.nd
     if peak is not None and not 0 < peak <= 1:
         raise ValueError(f"peak={peak}: give a level in (0, 1]")
     return waves if peak is None or top == 0 else [wave * np.float32(peak / top) for wave in waves]
-
-
-def player(
-    wave: np.ndarray, rate: int, *, title: str = "", figure: Figure | None = None, peak: float | None = None
-) -> HTML:
-    """An audio element that carries its sound [shape=(T,)], below its title and a figure of it (`plots.mel_grid`, say).
-
-    `peak` in (0, 1] scales the wave to it; by default it is played as it is.
-    """
-    (wave,), label = scaled([wave], peak), html.escape(title or "Sound clip")
-    caption = f"<figcaption>{label}</figcaption>" if title else ""
-    if figure is not None:
-        source = data_url(figure.png(), "image/png")
-        caption += f'<img alt="Figure of {label}" style="display:block;width:480px" src="{source}">'
-    return HTML(f'<figure style="margin:0.5em 0">{caption}{_audio(wave, rate, label)}</figure>')
 
 
 def _audio(wave: np.ndarray, rate: int, label: str, width: int = 300) -> str:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foleylib import paths
+from foleylib.params.corpora import Corpus
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device, weights_sha256, write_json
 
@@ -61,20 +62,26 @@ def provenance_of(folder: Path) -> dict:
     return json.loads(file.read_text()) if file.is_file() else {"source": "published checkpoint"}
 
 
-def copy_bundled(part: str, section, name: str, out: Path) -> None:
-    """Copy data/bundled/`part` to `out`, float16 weights brought to float32, if it has the sizes of the section `name`."""
+def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> None:
+    """Copy data/bundled/`part` to `out`, float16 weights brought to float32.
+
+    It must have the sizes of `section` (named `name` in the settings) and, but for CLAP, which resamples, the rate of
+    the corpus it is used on.
+    """
     bundle = paths.BUNDLED / part
     switch = "latent_clap.source" if part == "latent_clap" else "foundation.source"
     if not bundle.is_dir():
         raise ValueError(f"{bundle} is missing: check out data/bundled, or set {switch} to 'scratch'")
-    trained = provenance_of(bundle)["settings"]
+    provenance = provenance_of(bundle)
+    trained, rate = provenance["settings"], provenance["corpus"]["rate"]
     sizes = {k: v for k, v in section.model_dump(mode="json").items() if k not in NOT_SIZES}
-    differing = [k for k, v in sizes.items() if trained.get(k) != v]
-    if differing:
-        raise ValueError(
-            f"{name}.{differing[0]} differs from the bundle's ({trained.get(differing[0])}): put it back, "
-            f"or set {switch} to 'scratch' to train that size"
-        )
+    wrong = [
+        f"{name}.{k} differs from the bundle's ({trained.get(k)})" for k, v in sizes.items() if trained.get(k) != v
+    ]
+    if part != "clap" and rate != corpus.rate:
+        wrong.append(f"the corpus has a rate of {corpus.rate} Hz, the bundled {part} is for {rate} Hz")
+    if wrong:
+        raise ValueError(f"{wrong[0]}: put it back, or set {switch} to 'scratch' to train such a one")
     shutil.copytree(bundle, out)
     _cast(out, torch.float32)
 

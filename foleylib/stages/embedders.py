@@ -30,7 +30,7 @@ class Embedders:
         return embed_clips(waves, labels, prompts, judge=self.judge, clap=self.clap, rate=rate)
 
     def reference_by_class(self) -> dict[str, np.ndarray]:
-        """CLAP embeddings of the test clips, label -> [shape=(N, D)]."""
+        """CLAP embeddings of the real clips of `evaluate.split`, label -> [shape=(N, D)]."""
         return embeddings_by_class(self.clap, self.cfg)
 
 

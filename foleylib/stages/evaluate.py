@@ -1,4 +1,4 @@
-"""Stage evaluate: the scores of every run against the test clips, paired differences, and one table of all numbers."""
+"""Stage evaluate: the scores of every run against real clips, paired differences, and one table of all numbers."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def make(cfg: Params) -> pd.DataFrame:
 
 
 def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
-    """Score every seed of each run's clips against the test clips: results/evaluate/RUN.json.
+    """Score every seed of each run's clips against the real clips of `evaluate.split`: results/evaluate/RUN.json.
 
     The clips' embeddings are kept in data/embeddings/RUN/SEED.npz, for paired comparisons of runs.
     """

@@ -1,4 +1,4 @@
-"""Stage features: what is computed once per corpus, posterior moments of the latents and CLAP embeddings."""
+"""Stage features: what is computed once per corpus, posterior moments of the latents and the conditions of each clip."""
 
 import os
 import shutil
@@ -42,10 +42,13 @@ def compute(
     """Write `out`: moments.npy [N, 2C, T, F], audio.npy and text.npy [N, D] of unit norm, index.parquet, features.json.
 
     `corpus` is a folder written by `corpora.prepare`; `models`, the SHA-256 of the weights behind the features, makes
-    with the corpus' digest the key in features.json. Nothing is done where `out` has that key already.
+    with the clips, their prompts and the front end the key in features.json. Nothing is done where `out` has that key.
+    An array of another name is a condition of the U-Net, a field of `diffusion.condition.Condition`.
     """
     manifest = manifests.load(corpus)
-    key = {"corpus": manifests.digest(manifest), "models": models, "mel": asdict(log_mel.config)}
+    texts = list(dict.fromkeys(manifest.prompt))
+    key = {"corpus": manifests.digest(manifest), "prompts": fingerprint(manifest[["id", "prompt"]].to_dict("list"))}
+    key |= {"models": models, "mel": asdict(log_mel.config)}
     if read_key(out) == key:
         return
     device = pick_device(device)
@@ -56,21 +59,21 @@ def compute(
     part.mkdir(parents=True)
 
     # Text embeddings, one for each different prompt.
-    texts = list(dict.fromkeys(manifest.prompt))
     embedded = dict(zip(texts, clap.embed_text(texts).cpu().numpy()))
     np.save(part / "text.npy", np.stack([embedded[t] for t in manifest.prompt]))
 
-    # Latents and audio embeddings, batch by batch into arrays on disk.
+    # What is computed from the sound, batch by batch into arrays on disk.
     arrays, start = {}, 0
     batches = manifests.iter_waves(corpus, manifest, batch_size)
     for waves in progress(batches, desc=f"features {corpus.name}", total=-(-len(manifest) // batch_size)):
         waves = torch.from_numpy(waves).to(device)
         values = {"moments": encode_moments(autoencoder, log_mel(waves)), "audio": clap.embed_audio(waves, rate)}
         for name, value in values.items():
+            value = value.cpu().numpy()
             if name not in arrays:
                 shape = (len(manifest), *value.shape[1:])
-                arrays[name] = np.lib.format.open_memmap(part / f"{name}.npy", "w+", np.float32, shape)
-            arrays[name][start : start + len(value)] = value.cpu().numpy()
+                arrays[name] = np.lib.format.open_memmap(part / f"{name}.npy", "w+", value.dtype, shape)
+            arrays[name][start : start + len(value)] = value
         start += len(waves)
     for array in arrays.values():
         array.flush()

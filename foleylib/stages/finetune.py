@@ -15,12 +15,14 @@ from foleylib.diffusion.latent_clap_loss import LatentClapLoss
 from foleylib.diffusion.loss import DiffusionLoss
 from foleylib.networks import latent_clap
 from foleylib.networks import unet as unets
-from foleylib.networks.pipeline import load_parts, unconditional
+from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import Finetune, System
 from foleylib.runtime import fingerprint, pick_device, weights_sha256, write_json
 from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
 from foleylib.train import Job
+
+UNET_SIZES = {"channels", "layers", "head_channels", "groups"}  # of a section `params.foundation.Ldm`
 
 
 @dataclass
@@ -90,7 +92,7 @@ def tune(
     model = unet if tuning is None else unets.TunedUnet(unet, tuning)
 
     lclap = _latent_clap_loss(common, abar, scale, cfg.device) if system.loss.lclap else None
-    loss = DiffusionLoss(abar, unconditional(clap), scale, common.condition_dropout, common.snr_gamma, lclap)
+    loss = DiffusionLoss(abar, unets.unconditional(clap), scale, common.condition_dropout, common.snr_gamma, lclap)
     job = Job(seed, scratch, cfg.device, cfg.precision)
     weights = {"lambda_lclap": system.loss.lclap, "held_out": data.get("val")}
     history = fit_unet(model, data["train"], loss, common.train, job, **weights)
@@ -124,8 +126,9 @@ def training_key(system: System, common: Finetune, seed: int, cfg: Params) -> st
     used = [paths.FOUNDATION / system.init / "unet"] if system.pretrained else []
     used += [paths.LATENT_CLAP] if system.loss.lclap else []
     weights = [weights_sha256(folder) for folder in used]
-    size = cfg.foundation.section(system.init)
-    return fingerprint(own, shared, size, seed, cfg.precision, read_key(paths.FEATURES / system.corpus), *weights)
+    size = None if system.pretrained else cfg.foundation.section(system.init).model_dump(include=UNET_SIZES)
+    model = [cfg.foundation.ldm.noise, size, *weights]
+    return fingerprint(own, shared, seed, cfg.precision, read_key(paths.FEATURES / system.corpus), *model)
 
 
 def _save(out: Path, tuned: Tuned, cfg: Params, parts: dict) -> None:

@@ -30,7 +30,7 @@ def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) 
         bundle.write_provenance(out, section, cfg.foundation.corpus, cfg, time.perf_counter() - start, history)
     elif source == "bundled":
         name = f"foundation.sizes.{part}" if part in cfg.foundation.sizes else f"foundation.{part}"
-        bundle.copy_bundled(part, section, name, out)
+        bundle.copy_bundled(part, section, name, cfg.corpus_of("foundation"), out)
     else:
         bundle.take(part, cfg, out)
     return bundle.history_of(out)

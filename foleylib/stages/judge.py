@@ -20,7 +20,9 @@ def make(cfg: Params) -> pd.DataFrame:
     part = {split: manifest[manifest.split == split].reset_index(drop=True) for split in ("train", "val")}
     labels = list(manifest.drop_duplicates("target").sort_values("target").label)
     waves = {split: manifests.Waves(folder, clips) for split, clips in part.items()}
-    held_out = waves["val"][np.arange(len(part["val"]))], torch.tensor(part["val"].target.to_numpy())
+    held_out = None
+    if len(part["val"]):
+        held_out = waves["val"][np.arange(len(part["val"]))], torch.tensor(part["val"].target.to_numpy())
     scratch = paths.SCRATCH / "judge" / fingerprint(cfg.judge, cfg.seed, manifests.digest(manifest))
     job = Job(cfg.seed, scratch, cfg.device, cfg.precision)
     targets = torch.tensor(part["train"].target.to_numpy())

@@ -29,7 +29,7 @@ def make(cfg: Params) -> pd.DataFrame:
     out = paths.LATENT_CLAP
     shutil.rmtree(out, ignore_errors=True)
     if cfg.latent_clap.source == "bundled":
-        bundle.copy_bundled("latent_clap", cfg.latent_clap, "latent_clap", out)
+        bundle.copy_bundled("latent_clap", cfg.latent_clap, "latent_clap", cfg.corpus_of("latent_clap"), out)
     else:
         train(cfg, out)
     return bundle.history_of(out)
@@ -55,7 +55,7 @@ def fit_encoder(settings, data: Latents, job: Job, *, val: Latents | None = None
     `val` have the audio embeddings as condition, and error and cosine on `val` are logged while training.
     """
     _, channels, _, bands = data.moments.shape
-    dim = data.embeddings.shape[1]
+    dim = data.conditions["embedding"].shape[1]
     config = LatentClapConfig(
         channels=channels // 2,
         bands=bands,
@@ -100,7 +100,8 @@ def clips(folder: Path, split: str, scale: float, *, limit: int | None = None) -
         )
     count = len(index) if limit is None else min(limit, len(index))
     rows = np.linspace(0, len(index) - 1, count).astype(int)
-    return index.iloc[rows].reset_index(drop=True), Latents(arrays["moments"][rows], arrays["audio"][rows], scale)
+    index = index.iloc[rows].reset_index(drop=True)
+    return index, Latents(arrays["moments"][rows], {"embedding": arrays["audio"][rows]}, scale)
 
 
 def class_means(folder: Path, labels: Sequence[str]) -> np.ndarray:
@@ -193,7 +194,7 @@ def by_noise(
     -------
     DataFrame [n, mse, cosine, neighbour, neighbours, own_audio]
     """
-    used = Latents(data.moments[:limit], data.embeddings[:limit], data.scale)
+    used = Latents(data.moments[:limit], {"embedding": data.conditions["embedding"][:limit]}, data.scale)
     steps = torch.linspace(0, len(alphas_bar) - 1, levels).long().tolist()
     return pd.DataFrame(
         [{"n": n, **agreement(*embed(encoder, used, n=n, alphas_bar=alphas_bar, seed=seed))} for n in steps]

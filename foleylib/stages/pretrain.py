@@ -12,7 +12,7 @@ from foleylib.datasets.features import Latents, training_splits
 from foleylib.diffusion.loss import DiffusionLoss, errors_by_level
 from foleylib.networks import unet as unets
 from foleylib.networks import vae as vaes
-from foleylib.networks.pipeline import load_parts, unconditional
+from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
 from foleylib.stages import foundation
@@ -38,7 +38,7 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
     job = foundation.job(cfg, out.name, (folder / "features.json").read_text())
     loss = DiffusionLoss(
         alphas_bar(cfg),
-        unconditional(parts["clap"]),
+        unets.unconditional(parts["clap"]),
         data["train"].scale,
         section.condition_dropout,
         section.snr_gamma,
@@ -58,8 +58,8 @@ def errors_by_noise(part: str, cfg: Params) -> pd.DataFrame:
     """
     unet = unets.load(paths.FOUNDATION / part).to(pick_device(cfg.device))
     held = test_split(cfg)
-    nothing = unconditional(load_parts(paths.FOUNDATION, "clap")["clap"]).embedding.numpy()
-    without = Latents(held.moments, np.tile(nothing, (len(held), 1)), held.scale)
+    nothing = unets.unconditional(load_parts(paths.FOUNDATION, "clap")["clap"]).embedding.numpy()
+    without = Latents(held.moments, {"embedding": np.tile(nothing, (len(held), 1))}, held.scale)
     return errors_by_level({"audio condition": held, "unconditional": without}, unet, alphas_bar(cfg))
 
 
@@ -67,4 +67,4 @@ def test_split(cfg: Params) -> Latents:
     """The test clips of the foundation's corpus with their audio embeddings as condition."""
     _, arrays = features.load(paths.FEATURES / cfg.foundation.corpus, "test")
     scale = vaes.load(paths.FOUNDATION / "vae").config.scaling_factor
-    return Latents(arrays["moments"], arrays["audio"], scale)
+    return Latents(arrays["moments"], {"embedding": arrays["audio"]}, scale)

@@ -16,6 +16,7 @@ from foleylib.diffusion.condition import Condition
 from foleylib.networks import clap as claps
 from foleylib.networks import pipeline as pipelines
 from foleylib.networks.pipeline import Pipeline
+from foleylib.networks.unet import unconditional
 from foleylib.params.runs import Sampling
 from foleylib.params.settings import Params
 from foleylib.runtime import clip_seeds, pick_device
@@ -76,7 +77,7 @@ class Drawer:
         self.pipeline: Pipeline = pipelines.load(folder).to(pick_device(cfg.device))
         self.log_mel, self.samples = corpus_front_end(cfg), cfg.corpus_of("sampling").samples
         self.classes = class_rows(cfg, pipelines.prompts_of(folder))
-        self.unconditional = pipelines.unconditional(self.clap)
+        self.unconditional = unconditional(self.clap)
 
     def rows(self, count: int, seed: int) -> pd.DataFrame:
         """Rows [label, target, prompt, id, seed] of the first `count` clips of each class."""
@@ -134,7 +135,7 @@ def deviation_by_steps(run: str, cfg: Params, steps: tuple[int, ...] = (5, 10, 2
     drawer = Drawer(paths.ROOT / next(iter(cfg.models_of(run).values())), cfg)
     scale = drawer.pipeline.scale
     _, arrays = load(paths.FEATURES / cfg.foundation.corpus, "test")
-    held = Latents(arrays["moments"], arrays["audio"], scale)
+    held = Latents(arrays["moments"], {"embedding": arrays["audio"]}, scale)
     batch = held[np.linspace(0, len(held) - 1, min(limit, len(held))).astype(int)]
     own = sample_latents(batch["moments"], scale, torch.Generator().manual_seed(cfg.seed))
     deviation = {"held-out clips": float(own.std())}
