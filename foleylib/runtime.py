@@ -1,4 +1,4 @@
-"""What every layer needs: the device, seeded generators, hashes, fingerprints, atomic files, progress bars."""
+"""What every layer needs: the device, seeded generators, hashes, fingerprints, weights, atomic files, progress bars."""
 
 import hashlib
 import json
@@ -63,6 +63,37 @@ def fingerprint(*parts) -> str:
 def parameters(module) -> int:
     """Number of parameters of a torch module."""
     return sum(p.numel() for p in module.parameters())
+
+
+def load_strictly(network: type, folder: str | Path, *, stage: str):
+    """A transformers or diffusers `network` from a folder that `stage` wrote, in float32 and evaluation mode.
+
+    `from_pretrained` alone gives random values to a weight that is missing or of another shape, with a warning at most;
+    here it stops, as do unknown weights and those that are not finite, with the folder and the name.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"{folder}: no {network.__name__} there; run the {stage} stage first")
+    try:
+        model, report = network.from_pretrained(folder, output_loading_info=True, torch_dtype=torch.float32)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: damaged or incomplete ({error}); run the {stage} stage again") from error
+    faults = {name: sorted(map(str, keys))[:5] for name, keys in report.items() if keys}
+    if faults:
+        raise ValueError(
+            f"{folder}: its weights are not those of a {network.__name__}: {faults}; make the folder again"
+        )
+    return finite(model, folder)
+
+
+def finite(model, folder: str | Path):
+    """The model in evaluation mode, if all its weights and statistics are finite numbers."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"{folder}: '{name}' holds NaN or Inf; fetch the weights again, or train them anew")
+    return model.eval()
 
 
 def save_atomically(state: dict, path: Path) -> None:

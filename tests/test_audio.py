@@ -121,3 +121,43 @@ def test_remove_dc_and_peak():
     assert abs(remove_dc(wave).mean(dtype=np.float64)) < 1e-7
     assert np.abs(peak_normalise(wave)).max() == pytest.approx(0.5)
     assert np.array_equal(peak_normalise(np.zeros(4, dtype=np.float32)), np.zeros(4))
+
+
+# Files that are cut short
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+@pytest.mark.parametrize("kept", [0.1, 0.9, 0.999])
+def test_a_wav_cut_short_is_refused(tmp_path, subtype, kept):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=16000).clip(-3, 3), 16000, subtype=subtype)
+    assert len(read(path)[0]) == 16000
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(AudioError, match="a.wav: is cut short"):
+        read(path)
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_streamed_wav_is_read(tmp_path, size):
+    """Its writer did not know the length and wrote a size that stands for that."""
+    path = tmp_path / "a.wav"
+    write(path, 0.1 * np.ones(8000), 16000)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    if size:
+        assert len(read(path)[0]) == 8000
+    else:
+        with pytest.raises(AudioError, match="holds no samples"):
+            read(path)
+
+
+@pytest.mark.parametrize("format", ["MP3", "FLAC", "OGG"])
+def test_other_formats_cut_short_are_refused(tmp_path, format):
+    path = tmp_path / f"a.{format.lower()}"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=64000).clip(-3, 3), 16000, format=format)
+    assert len(read(path)[0]) == pytest.approx(64000, abs=2000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(AudioError, match=path.name):
+        read(path)

@@ -229,7 +229,7 @@ def test_published_sizes_need_cuda_or_a_device(monkeypatch):
 def test_solvers(project, tiny, run):
     cases = ["dpm++:2", "ddim:2:0"]
     small = ("--params", project / "params.yaml", "--seeds", 0, 1, "--clips-per-class", 2, "--cases", *cases)
-    columns = ["seconds_per_clip", "fad", "judge_accuracy", "clap_score", "fad_min", "fad_max"]
+    columns = ["seconds_per_clip", "kad", "coverage", "fad", "judge_accuracy", "clap_score", "fad_min", "fad_max"]
     written = run("solvers", *small, columns=columns)
     assert parts_by_case(written) == {case: ["total"] for case in cases}
     for row in written["rows"]:

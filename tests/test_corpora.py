@@ -13,7 +13,7 @@ from made_corpora import RATE, corpus, esc50, noise
 from foleylib.corpora.clips import loudest_offset, shape_wave
 from foleylib.corpora.listing import list_clips
 from foleylib.corpora.prepare import prepare
-from foleylib.corpora.synth import render as synth
+from foleylib.corpora.synth import captions
 from foleylib.datasets.manifest import CorpusError, Waves, digest, iter_waves, load, read_waves
 
 
@@ -58,11 +58,21 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path):
 def test_synthetic_rows(tmp_path):
     manifest = prepare("s", corpus("synthetic", classes="foley", prompts={"Rain": "wet"}), tmp_path / "out")
     assert len(manifest) == 28 and set(manifest.source_path) == {"synthetic"} and manifest.source_group.is_unique
-    assert all(caption in synth.captions(label) for label, caption in zip(manifest.label, manifest.caption))
-    assert all(p == ("wet" if x == "Rain" else synth.prompt(x)) for x, p in zip(manifest.label, manifest.prompt))
+    assert manifest.caption.nunique() > 25 and manifest.caption.ne(manifest.prompt).all()
+    assert all(p == ("wet" if x == "Rain" else captions.prompt(x)) for x, p in zip(manifest.label, manifest.prompt))
     events = json.loads(manifest.events[manifest.label.eq("GunShot").idxmax()])
     assert all(0 <= event["onset"] < event["offset"] for event in events) and len(events) > 0
     assert manifest.duplicated("sha256").sum() == 0
+
+
+def test_scenes_are_clips_without_a_class(tmp_path):
+    scenes = {"train": 3, "test": 2}
+    manifest = prepare("s", corpus("synthetic", classes=["Rain", "DogBark", "Bell"], scenes=scenes), tmp_path / "out")
+    own, others = manifest[manifest.label == ""], manifest[manifest.label != ""]
+    assert own.split.value_counts().to_dict() == scenes and own.target.eq(-1).all() and others.target.ge(0).all()
+    assert own.caption.str.contains(", then |, followed by |, after that ").all() and own.caption.equals(own.prompt)
+    assert own.sha256.is_unique and own.source_group.is_unique
+    assert json.loads(own.events.iloc[0])[0]["label"] in ("Rain", "DogBark", "Bell")
 
 
 def test_synthetic_splits_grow_apart(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from scipy.special import softmax
 
 from foleylib.evaluation import scores
+from foleylib.evaluation.distribution import density_coverage, kad
 from foleylib.evaluation.embeddings import Embeddings, embed_clips
 from foleylib.evaluation.metrics import METRICS, clap_score
 from foleylib.evaluation.quick import quick
@@ -36,8 +37,8 @@ def score(reference, generated):
 
 def table(reference, generated):
     frame = pd.DataFrame(score(reference, generated))
-    assert not frame.duplicated(["class", "metric"]).any()
-    return frame.set_index(["class", "metric"])
+    assert not frame.duplicated(["class", "metric", "embedder"]).any()
+    return frame.drop_duplicates(["class", "metric"]).set_index(["class", "metric"])  # the judge's, where both have it
 
 
 def test_equal_sets():
@@ -46,12 +47,13 @@ def test_equal_sets():
         assert rows.value[name, "fad"] == pytest.approx(0, abs=1e-6)
         assert rows.value[name, "fd"] == pytest.approx(0, abs=1e-6)
         assert rows.value[name, "kl"] == pytest.approx(0, abs=4e-6)  # 1e-6 a class inside its logarithm
+        assert rows.value[name, "coverage"] == 1
 
 
 def test_rows_of_the_table():
     rows = table(clips(), clips(1))
     metrics_of = {name: set(rows.loc[name].index) for name in ("all", *LABELS, "average")}
-    common = {"fad", "fd", "clap_score", "judge_accuracy", "kl"}
+    common = {"kad", "coverage", "density", "fad", "fd", "clap_score", "judge_accuracy", "kl"}
     assert metrics_of == {"all": common | {"is"}, **dict.fromkeys(LABELS, common), "average": common}
     embedders = rows.embedder["all"].to_dict()
     assert {metric for metric, embedder in embedders.items() if embedder == "clap"} == {"fad", "clap_score"}
@@ -80,6 +82,10 @@ def test_values_are_those_of_the_metrics():
     assert rows.value["all", "judge_accuracy"] == pytest.approx(hits.mean())
     q, p = (softmax(part.only("Rain")["logits"], axis=1).mean(0) for part in (reference, generated))
     assert rows.value["Rain", "kl"] == pytest.approx(np.sum(q * np.log(q / p)), rel=1e-3)
+    for name, x, y in [("all", reference, generated), ("Rain", reference.only("Rain"), generated.only("Rain"))]:
+        found = density_coverage(x["judge"], y["judge"])
+        assert (rows.value[name, "density"], rows.value[name, "coverage"]) == pytest.approx(found)
+        assert rows.value[name, "kad"] == pytest.approx(kad(x["judge"], y["judge"]))
     far = table(reference, clips(1, shift=5.0))
     assert far.value["all", "fad"] > rows.value["all", "fad"] + 4 * 4.5**2 - 4 * 0.5**2
 
@@ -145,9 +151,11 @@ def test_file_of_a_run(tmp_path):
     rows = score(clips(), clips(1))
     file = save(tmp_path / "deep", "ldm", rows)
     content = json.loads(file.read_text())
-    assert set(content["headline"]) == {"fad", "fad_average", "fd", "clap_score", "judge_accuracy", "kl", "is"}
+    averages = {"kad_average", "coverage_average", "fad_average"}
+    assert set(content["headline"]) == averages | {row["metric"] for row in rows if row["class"] == "all"}
     assert len(content["scores"]) == len(rows) and content["card"] == {"run": "ldm"}
-    whole = {row["metric"]: row for row in rows if row["class"] == "all"}
+    whole = {row["metric"]: row for row in reversed(rows) if row["class"] == "all"}
+    assert content["headline"]["kad"] == pytest.approx(whole["kad"]["value"], abs=1e-6)  # the judge's
     assert content["headline"]["fad"] == pytest.approx(whole["fad"]["value"], abs=1e-6)
     for _ in range(2):  # the second time over what is there
         scores.save_headlines([file], tmp_path / "metrics")
@@ -184,7 +192,7 @@ def test_headline_is_the_mean_over_seeds():
 def test_quick_scores_are_those_of_the_table():
     reference, generated = clips(), clips(1)
     rows = table(reference, generated).value
-    expected = {"fad": rows["average", "fad"]}
+    expected = {metric: rows["average", metric] for metric in ("kad", "coverage", "fad")}
     expected |= {metric: rows["all", metric] for metric in ("judge_accuracy", "clap_score")}
     assert quick(reference, generated, LABELS) == pytest.approx(expected)
 

@@ -30,8 +30,8 @@ PAPERS = {"paper_latent_clap", "paper_text_foley"}
 STALE = {
     "foleylib/evaluation/metrics.py": {"evaluate"},
     "foleylib/evaluation/statistics.py": {"evaluate", "latent_clap", *PAPERS},
-    "foleylib/networks/judge.py": {"judge", "evaluate", "lambda_sweep"},
-    "foleylib/networks/embedders.py": {"judge", "evaluate", "lambda_sweep"},
+    "foleylib/networks/judge.py": {"judge", "codec", "evaluate", "lambda_sweep"},
+    "foleylib/networks/embedders.py": {"judge", "codec", "evaluate", "lambda_sweep"},
     "foleylib/networks/vggish.py": set(),
     "foleylib/networks/published/audioldm.py": set(),
     "foleylib/corpora/synth/foley.py": {"corpora"},
@@ -129,7 +129,8 @@ def test_summary_holds_every_run_and_metric(smoke):
     assert set(summary.run) == {*cfg.rows(), "latent_clap"}
     whole = summary[(summary["class"] == "all") & (summary.run != "latent_clap")]
     for _, rows in whole.groupby("run"):
-        assert {"fad", "fd", "is", "kl", "clap_score", "judge_accuracy"} == set(rows.metric)
+        scores = {"kad", "coverage", "density", "fad", "fd", "is", "kl", "clap_score", "judge_accuracy"}
+        assert scores == set(rows.metric)
     assert {"cosine", "mse"} <= set(summary[summary.run == "latent_clap"].metric)
     assert set(summary[summary.run == "tuning_filter"].seed) == set(cfg.seeds_of("tuning"))
     assert summary.value.notna().all() and (summary.low <= summary.value + 1e-9).all()

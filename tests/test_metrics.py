@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from foleylib.evaluation import frechet, metrics
+from foleylib.evaluation import distribution, frechet, metrics
 
 
 def clouds(seed, n=60, m=80, d=5, scale=1.5):
@@ -87,7 +87,7 @@ def test_golden_kernel_distance(golden):
     case = golden("04_kid")
     config, expected = case.manifest["config"], case.manifest["float64_values"]
     options = {"seed": config["numpy_seed"], "subsets": config["subsets"], "subset_size": config["subset_size"]}
-    result = frechet.kernel_distance(case.inputs["x"], case.inputs["y"], **options)
+    result = distribution.kernel_distance(case.inputs["x"], case.inputs["y"], **options)
     assert result == pytest.approx((expected["mean"], expected["std"]), abs=1e-12)
 
 
@@ -117,10 +117,52 @@ def test_golden_clap_score(golden):
     assert frechet.cosine_similarities(audio, text).std() == pytest.approx(std, abs=std_tolerance)
 
 
+def test_kad_in_closed_form():
+    x, y = np.array([[0.0], [2.0]]), np.array([[0.0], [4.0]])
+    k = {d: np.exp(-(d**2) / 8) for d in (0, 2, 4)}  # the bandwidth is 2, the distance of the two reference clips
+    expected = 100 * (k[2] + k[4] - 2 * (k[0] + k[4] + k[2] + k[2]) / 4)
+    assert distribution.kad(x, y) == pytest.approx(expected)
+    assert distribution.kad(x, y, bandwidth=1e6) == pytest.approx(0, abs=1e-6)
+
+
+def test_kad_has_no_bias_and_sees_what_repeats():
+    rng = np.random.default_rng(0)
+    same = [distribution.kad(*(rng.normal(size=(n, 8)) for n in (40, 12))) for _ in range(200)]
+    assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(200) and min(same) < 0
+    x = rng.normal(size=(40, 8))
+    assert (
+        distribution.kad(x, np.tile(x[:1], (20, 1)))
+        > 2 * np.max(same)
+        < distribution.kad(x, rng.normal(size=(20, 8)) + 1)
+    )
+
+
+def test_bandwidth_of_a_reference_that_repeats_is_refused():
+    with pytest.raises(ValueError, match="half of the reference clips are equal"):
+        distribution.kad(np.ones((4, 2)), np.eye(2))
+
+
+def test_density_and_coverage_in_closed_form():
+    x = np.array([[0.0], [1.0], [2.0], [10.0]])  # radii for k = 1: 1, 1, 1, 8
+    assert distribution.density_coverage(x, [[0.5], [20.0]], k=1) == (2 / 2, 2 / 4)
+    assert distribution.density_coverage(x, [[1.0], [1.0]], k=1) == (6 / 2, 3 / 4)
+    assert distribution.density_coverage(x, [[9.0], [50.0]], k=3).coverage == 1.0
+    with pytest.raises(ValueError, match="k=4: give 1 to 3"):
+        distribution.density_coverage(x, x, k=4)
+
+
+def test_coverage_tells_a_sample_from_one_clip_and_from_noise():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(60, 6)), rng.normal(size=(60, 6))
+    same, one = distribution.density_coverage(x, y), distribution.density_coverage(x, np.tile(x[:1], (60, 1)))
+    assert same.coverage > 0.85 and same.density == pytest.approx(1, abs=0.4)
+    assert one.coverage < 0.3 and distribution.density_coverage(x, y + 100) == (0, 0)
+
+
 def test_kernel_distance_of_two_halves_of_one_cloud_is_near_zero():
     x, _ = clouds(5, n=400)
-    same = frechet.kernel_distance(x[:200], x[200:], seed=0, subset_size=100)
-    far = frechet.kernel_distance(x[:200], x[200:] + 3, seed=0, subset_size=100)
+    same = distribution.kernel_distance(x[:200], x[200:], seed=0, subset_size=100)
+    far = distribution.kernel_distance(x[:200], x[200:] + 3, seed=0, subset_size=100)
     assert abs(same.mean) < 0.1 * far.mean
 
 
@@ -162,7 +204,7 @@ NAN = np.full((3, 2), np.nan)
         (lambda: frechet.frechet_distance([0.0], [[1.0]], [0.0, 1.0], np.eye(2)), "shapes"),
         (lambda: frechet.frechet_distance([np.nan], [[1.0]], [0.0], [[1.0]]), "not finite"),
         (lambda: frechet.fad_infinity(np.ones((9, 2)), np.ones((9, 2)), seed=0, min_n=9), "differ"),
-        (lambda: frechet.kernel_distance(np.ones((9, 2)), np.ones((9, 2)), seed=0, subset_size=10), "subset_size"),
+        (lambda: distribution.kernel_distance(np.ones((9, 2)), np.ones((9, 2)), seed=0, subset_size=10), "subset_size"),
         (lambda: metrics.inception_score(np.ones((9, 2)), splits=5, seed=0), "splits"),
         (lambda: metrics.inception_score(np.ones((9, 2)), splits=1, seed=0, from_logits=False), "sum to 1"),
         (lambda: metrics.kl_divergence(np.ones((9, 2)), np.ones((8, 2))), "pair the clips"),

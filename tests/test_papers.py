@@ -18,6 +18,8 @@ SWEEP = [
     "tuning",
     "lambda_lclap",
     "seed",
+    "kad",
+    "coverage",
     "fad",
     "judge_accuracy",
     "clap_score",

@@ -163,7 +163,11 @@ def test_wrong_value_is_named_with_its_key(where, value):
             "selection.calibrate names text: give a system for text and for tuned",
         ),
         ("systems.tuning.corpus", "broad", "runs.tuning: systems.tuning has another corpus than sampling, 'foley'"),
-        ("runs.real.clips.made_from", "data/x", "runs.real.clips.made_from is 'data/x': real clips are made from"),
+        (
+            "runs.real.clips.made_from",
+            "data/x",
+            "runs.real.clips.made_from is 'data/x', which is none of: data/clips/foley",
+        ),
         ("runs.ldm_ddim.clips.sampling", {"corpus": "broad"}, "runs.ldm_ddim.clips.sampling: all runs are of"),
         ("foundation.vocoder.segment", 6401, "foundation.vocoder.segment is no multiple of the hop of 160 samples"),
     ],

@@ -53,6 +53,15 @@ def test_clips_of_a_run(run):
     assert len(np.unique(waves, axis=0)) == 6
 
 
+def test_griffin_lim_decodes_the_same_latents(run, cfg):
+    drawer = sample.Drawer(paths.FOUNDATION / "ldm", cfg, cfg.sampling.changed(vocoder="griffin_lim"))
+    waves, before = drawer.draw(drawer.rows(3, cfg.seed)).numpy(), run[1]
+    assert waves.shape == before.shape and np.isfinite(waves).all() and not np.allclose(waves, before, atol=0.01)
+    rows = drawer.rows(3, cfg.seed)
+    own = drawer.draw(rows.iloc[[4]]).numpy()  # alone or in a batch, a clip is the same
+    assert np.corrcoef(own[0], waves[4])[0, 1] > 0.99
+
+
 def test_more_clips_in_other_batches_leave_the_first_as_they_are(run, cfg):
     drawer = sample.Drawer(paths.FOUNDATION / "ldm", cfg, cfg.sampling.changed(batch_size=3))
     rows = drawer.rows(4, cfg.seed)
@@ -132,3 +141,51 @@ def test_errors_name_the_remedy(tiny, tmp_path, monkeypatch):
     (tmp_path / "ldm" / "0" / "manifest.parquet").touch()
     with pytest.raises(ValueError, match="1 holds no samples; run the sample stage of 'ldm' with that seed first"):
         sample.load_run("ldm", 1)
+
+
+# Rows that keep a metric honest
+
+
+@pytest.fixture(scope="module")
+def given(project, tiny):
+    """Waves [shape=(6, T)] of the runs that no model made, by source; "codec" is "one_clip" through VAE and vocoder."""
+    sources = {name: name for name in ("training", "one_clip", "medoid", "noise", "silence")} | {"codec": "one_clip"}
+    manifest = "data/clips/foley/manifest.parquet"
+    runs = {
+        name: {"name": name, "clips": {"source": source, "made_from": manifest}} for name, source in sources.items()
+    }
+    runs["codec"]["clips"]["made_from"] = "models/foundation/ldm"
+    cfg, waves = tiny.changed(runs=tiny.model_dump()["runs"] | runs), {}
+    for name in sources:
+        sample.make(name, cfg)
+        clips, waves[name] = sample.load_run(name)
+        assert clips.id.is_unique and clips.label.tolist() == [label for label in LABELS for _ in range(3)]
+    return waves
+
+
+def test_training_clips_are_those_of_the_corpus(given, tiny_corpus):
+    rows = manifest.load(tiny_corpus)
+    rows = rows[rows.split == "train"].groupby("target").head(3)
+    assert np.array_equal(given["training"], manifest.read_waves(tiny_corpus, rows))
+
+
+@pytest.mark.parametrize("name", ["one_clip", "medoid", "codec"])
+def test_one_clip_of_each_class_is_repeated(given, name):
+    waves = given[name]
+    for own in (waves[:3], waves[3:]):
+        assert np.allclose(own, own[:1], atol=2 * STEP) and own.std() > 0
+    assert not np.array_equal(waves[0], waves[3])
+
+
+def test_the_medoid_is_most_like_its_class(given, tiny_corpus):
+    rows = manifest.load(tiny_corpus)
+    rows = rows[(rows.split == "train") & (rows.label == "Rain")].reset_index(drop=True)
+    index, arrays = features.load(paths.FEATURES / "foley", "train")
+    E = arrays["audio"][index.label == "Rain"]
+    best = int(np.argmax((E @ E.T).sum(1)))
+    assert np.array_equal(given["medoid"][3], manifest.read_waves(tiny_corpus, rows.iloc[[best]])[0])
+
+
+def test_noise_and_silence_are_that(given):
+    assert given["noise"].std() == pytest.approx(0.1, rel=0.02) and len(np.unique(given["noise"], axis=0)) == 6
+    assert not given["silence"].any()

@@ -20,7 +20,7 @@ from foleylib.stages.embedders import Embedders, Validation
 from foleylib.stages.reference import embeddings_by_class, reference
 
 RUNS = ["real", "reconstruction", "ldm", "tuning", "tuning_filter"]
-METRICS = {"fad", "fd", "clap_score", "judge_accuracy", "is", "kl"}
+METRICS = {"kad", "coverage", "density", "fad", "fd", "clap_score", "judge_accuracy", "is", "kl"}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,11 @@ def test_scores_of_a_run(summary, project, embedders):
     assert {row["metric"] for row in rows} == METRICS
     assert all(np.isfinite(row[k]) for row in rows for k in ("value", "low", "high"))
     assert content["headline"]["fad"] == next(r["value"] for r in rows if (r["class"], r["metric"]) == ("all", "fad"))
-    assert card["n"] == {"0": 6} and card["rate"] == 16000 and card["sampling"] == {"source": "reconstruction"}
+    assert (
+        card["n"] == {"0": 6}
+        and card["rate"] == 16000
+        and card["sampling"] == {"source": "reconstruction", "vocoder": "hifigan"}
+    )
     vocoder = weights_sha256(project / "models/foundation/ldm/vocoder/model.safetensors")
     assert set(card["models_sha256"]["0"]) == {"vae", "vocoder"} and card["models_sha256"]["0"]["vocoder"] == vocoder
     clap = weights_sha256(project / "models/foundation/clap/model.safetensors")
@@ -122,7 +126,10 @@ def test_summary_holds_every_run_and_metric(summary, cfg):
 def test_headlines_are_written_for_every_run(summary):
     files = {file.stem: json.loads(file.read_text()) for file in (paths.RESULTS / "metrics").glob("*.json")}
     assert set(files) == {*RUNS, "latent_clap"} and set(files["latent_clap"]) == {"cosine", "mse"}
-    assert files["ldm"] == evaluate.scores_of("ldm")["headline"] and set(files["ldm"]) == {*METRICS, "fad_average"}
+    assert files["ldm"] == evaluate.scores_of("ldm")["headline"] and set(files["ldm"]) == {
+        *METRICS,
+        *(f"{name}_average" for name in ("kad", "coverage", "fad")),
+    }
 
 
 def test_differences_are_those_of_the_averages(summary, cfg, embedders):
@@ -181,7 +188,13 @@ def test_validation_scores_the_first_clips_of_a_model(project, cfg):
     assert clips.id.tolist() == run.id[[0, 1, 3, 4]].tolist() and clips.seed.tolist() == run.seed[[0, 1, 3, 4]].tolist()
     assert np.abs(waves - stored[[0, 1, 3, 4]]).max() <= 2 / 32768
     result = validation.scores(unet, prompts, seed=1, clips_per_class=2)
-    assert result == validation.score(clips, waves) and set(result) == {"fad", "judge_accuracy", "clap_score"}
+    assert result == validation.score(clips, waves) and set(result) == {
+        "kad",
+        "coverage",
+        "fad",
+        "judge_accuracy",
+        "clap_score",
+    }
     fewer = cfg.sampling.changed(steps=1)
     assert not np.array_equal(validation.draw(unet, prompts, seed=1, clips_per_class=2, options=fewer)[1], waves)
     assert np.array_equal(validation.draw(unet, prompts, seed=1, clips_per_class=2)[1], waves)

@@ -1,6 +1,6 @@
 """Training code of the stages: losses and terms, augmentations, segments, trainings that overfit a batch."""
 
-import shutil
+import json
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foleylib.audio.mel import FRONT_ENDS, LogMel, front_end
+from foleylib.audio.stft import StftDistance
 from foleylib.datasets.features import sample_latents
 from foleylib.networks import judge as judges
 from foleylib.networks import vae as vaes
@@ -46,7 +47,7 @@ def tones(count):
 
 def test_contrastive_loss_of_distinct_groups_is_claps(tiny_parts):
     model, waves = tiny_parts.clap, tones(4)
-    term = clap.contrastive_terms(model, waves, CAPTIONS, torch.arange(4))["contrastive"]
+    term = clap.contrastive_terms(model, waves, CAPTIONS, torch.eye(4, dtype=bool))["contrastive"]
     audio, text = model.embed_audio(waves).double().numpy(), model.embed_text(CAPTIONS).double().numpy()
     scales = [float(s.detach().exp()) for s in (model.model.logit_scale_a, model.model.logit_scale_t)]
     losses = []
@@ -57,7 +58,7 @@ def test_contrastive_loss_of_distinct_groups_is_claps(tiny_parts):
 
 
 def test_contrastive_loss_of_one_group_is_least_where_all_agree(tiny_parts):
-    same = torch.zeros(3, dtype=torch.long)
+    same = torch.ones(3, 3, dtype=bool)
     loss = clap.contrastive_terms(tiny_parts.clap, tones(1).repeat(3, 1), CAPTIONS[:1] * 3, same)["contrastive"]
     assert loss.item() == pytest.approx(np.log(3), rel=1e-4)
     different = clap.contrastive_terms(tiny_parts.clap, tones(3), CAPTIONS[:3], same)["contrastive"]
@@ -73,10 +74,33 @@ def test_clap_overfits_a_batch(tiny, tmp_path):
         audio, text = model.embed_audio(waves), model.embed_text(prompts)
         return {"zero_shot": clap.retrieval_accuracy(audio, text, torch.arange(4))}
 
-    job = Job(0, tmp_path, device="cpu")
-    model, history = clap.fit_clap(section, waves, prompts, torch.arange(4), job, validate=validate)
+    texts = pd.DataFrame({"caption": [f"{text}, far away" for text in prompts], "prompt": prompts})
+    model, history = clap.fit_clap(section, waves, texts, Job(0, tmp_path, device="cpu"), validate=validate)
     assert history.contrastive.iloc[-5:].mean() < 0.5 * history.contrastive.iloc[:3].mean()
     assert history.val_zero_shot.iloc[-1] == 1.0 and not model.training
+
+
+def test_which_texts_are_true_of_which_clips():
+    """Two dogs with different captions, a third with the words of the first, and a bell; prompts are true of a class."""
+    captions, prompts = torch.tensor([0, 1, 0, 2]), torch.tensor([0, 0, 0, 1])
+    own = [[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
+    assert clap.described(captions, prompts, torch.zeros(4, dtype=bool)).int().tolist() == own
+    first = clap.described(captions, prompts, torch.tensor([True, False, False, False])).int()
+    assert first[:, 0].tolist() == [1, 1, 1, 0] and first[:, 1:].tolist() == [row[1:] for row in own]
+
+
+def test_retrieval_of_a_clip_by_its_own_caption():
+    audio, targets = torch.eye(4), torch.tensor([0, 0, 0, 1])
+    assert clap.retrieval_within(audio, audio, targets) == pytest.approx({"first": 1.0, "chance": (3 / 3 + 1) / 4})
+    swapped = clap.retrieval_within(audio, audio[[1, 0, 2, 3]], targets)
+    assert swapped["first"] == 0.5
+    assert clap.retrieval_within(audio[[0, 0, 0, 3]], audio[[0, 0, 0, 3]], targets)["first"] == 0.5  # all clips alike
+
+
+def test_prompts_nearer_to_another_class_are_found():
+    audio, targets = torch.eye(3)[[0, 0, 1, 2]], torch.tensor([0, 0, 1, 2])
+    assert clap.prompts_near_their_own(audio, torch.eye(3), targets).tolist() == [0, 1, 2]
+    assert clap.prompts_near_their_own(audio, torch.eye(3)[[0, 2, 2]], targets).tolist() == [0, 2, 2]
 
 
 def test_retrieval_accuracy():
@@ -105,11 +129,30 @@ def test_vae_overfits_a_batch(tiny, tmp_path):
     section = section.changed(channels=[8, 16], train=section.train.model_dump() | changes)
     log_mel, waves = front_end(16000, "dataset"), sines([300, 600, 900, 1200], 5120)
     held = log_mel(waves)
-    model, history = vae.fit_vae(section, waves, log_mel, Job(0, tmp_path, "cpu"), held_out=held)
+    sets = [vae.Mels(waves, log_mel)]
+    model, history = vae.fit_vae(section, sets, Job(0, tmp_path, "cpu"), held_out={"": held})
     assert {"l1", "l2", "kl", "val_l1"} <= set(history.columns)
     assert history.l1.iloc[-1] < 0.7 * history.l1.iloc[0]
     error = vae.reconstruction_error(model, held, batch_size=3)["l1"]
     assert history.val_l1.dropna().iloc[-1] == pytest.approx(error, rel=1e-4)
+
+
+def test_a_vae_learns_the_mels_of_several_rates(tiny, tmp_path):
+    waves = {rate: noise(6, round(0.32 * rate), seed=rate) for rate in (16000, 48000)}
+    seen = []
+    sets = [vae.Mels(waves[16000], front_end(16000, "dataset"))]
+    sets += [vae.Mels(waves[48000], front_end(rate, "dataset"), 48000) for rate in (24000, 48000)]
+    for own in sets:
+        own.log_mel.register_forward_hook(lambda module, args, mels: seen.append((module.config.rate, mels.shape)))
+    section = tiny.foundation.vae.changed(channels=[8, 8], train=Train(steps=6, batch_size=9, lr=1e-3).model_dump())
+    held = {"_24000": sets[1].first(4)}
+    assert held["_24000"].shape == (4, 1, 32, 64)
+    del seen[:]
+    _, history = vae.fit_vae(section, sets, Job(0, tmp_path, "cpu"), held_out=held)
+    assert {rate for rate, _ in seen} == {16000, 24000, 48000} and {shape[1:] for _, shape in seen} == {(1, 32, 64)}
+    clips = {rate: sum(shape[0] for own, shape in seen if own == rate) for rate in (16000, 24000, 48000)}
+    assert clips == {16000: 18 + 6, 24000: 18, 48000: 18}  # three epochs of 18 clips; 6 more set the first bias
+    assert history.val_l1_24000.notna().sum() == 1
 
 
 def test_scale_brings_latents_to_unit_variance():
@@ -162,21 +205,22 @@ def test_vocoder_terms_in_closed_form():
     of_discriminators = vocoder.discriminator_terms(Fixed(), real, fake)
     assert of_discriminators["real"].item() == pytest.approx(0 + 4)
     assert of_discriminators["fake"].item() == pytest.approx(0.25 + 2.25)
-    of_generator = vocoder.generator_terms(Fixed(), lambda waves: 3 * waves, real, fake)
+    distances = vocoder.Distances(lambda waves: 3 * waves, lambda a, b: (a - b).square().sum(dim=1))
+    of_generator = vocoder.generator_terms(Fixed(), distances, real, fake)
     assert of_generator["adversarial"].item() == pytest.approx(0.25 + 0.25)
     assert of_generator["feature_matching"].item() == pytest.approx(0.5 + 1 + 0.5)
     assert of_generator["mel"].item() == pytest.approx(1.5)
-    assert of_generator.keys() == vocoder.GENERATOR_WEIGHTS.keys()
+    assert of_generator["stft"].item() == pytest.approx(1)
     assert of_discriminators.keys() == vocoder.DISCRIMINATOR_WEIGHTS.keys()
-    assert vocoder.generator_terms(None, lambda waves: waves, real, fake).keys() == {"mel"}
+    assert vocoder.generator_terms(None, distances, real, fake).keys() == {"mel", "stft"}
 
 
 def test_terms_reach_only_whom_they_train():
     discriminators, fake = Discriminators(**NARROW), noise(1, 1600, seed=1).requires_grad_()
     sum(vocoder.discriminator_terms(discriminators, noise(1, 1600), fake).values()).backward()
     assert fake.grad is None and all(p.grad is not None for p in discriminators.parameters())
-    log_mel = LogMel(FRONT_ENDS[16000])
-    sum(vocoder.generator_terms(discriminators, log_mel, noise(1, 1600), fake).values()).backward()
+    distances = vocoder.Distances(LogMel(FRONT_ENDS[16000]), StftDistance())
+    sum(vocoder.generator_terms(discriminators, distances, noise(1, 1600), fake).values()).backward()
     assert torch.isfinite(fake.grad).all() and fake.grad.abs().sum() > 0
 
 
@@ -190,22 +234,30 @@ def test_vocoder_overfits_a_batch(tiny, tmp_path, monkeypatch):
         scales=NARROW["scales"],
         segment=1600,
         adversarial_from=10,
+        decoded_from=35,
+        weights={"mel": 45.0, "stft": 5.0, "adversarial": 1.0, "feature_matching": 2.0},
         train=steps.model_dump(),
     )
     waves, segments, draw = sines([440.0, 900.0], 1600), [], vocoder.random_segments
+    through_vae, reconstruct = [], vaes.reconstruct
+    monkeypatch.setattr(vaes, "reconstruct", lambda *a: through_vae.append(1) or reconstruct(*a))
+    autoencoder = vaes.build([8, 16], 1, 4, 8, seed=0)
     monkeypatch.setattr(vocoder, "random_segments", lambda *a: segments.append(1) or draw(*a))
     log_mel = LogMel(FRONT_ENDS[16000])
-    model, history = vocoder.fit_vocoder(section, waves, log_mel, Job(0, tmp_path, "cpu"), held_out=waves)
-    assert len(segments) == 40
+    model, history = vocoder.fit_vocoder(section, waves, log_mel, autoencoder, Job(0, tmp_path, "cpu"), held_out=waves)
+    assert len(segments) == 40 and len(through_vae) == 5
     for name in ("real", "fake", "adversarial", "feature_matching"):
         assert history[name].isna().tolist() == [True] * 10 + [False] * 30
     discriminators = (history.real + history.fake).to_numpy()
-    assert history.mel.iloc[-5:].mean() < 0.5 * history.mel.iloc[0], history.mel.tolist()
+    assert history.mel.iloc[30:35].mean() < 0.6 * history.mel.iloc[0], history.mel.tolist()
     assert discriminators[-5:].mean() < 0.9 * discriminators[10], discriminators.tolist()
 
     # What is returned is without weight norm, and is the network that was scored.
     assert not model.training and "conv_pre.weight" in model.state_dict()
-    assert history.val_mel.iloc[-1] == pytest.approx(vocoder.mel_error(model, waves, log_mel, batch_size=1), rel=1e-4)
+    found = vocoders.errors(vocoders.resynthesise(model, waves, log_mel), waves, log_mel)
+    assert history[["val_mel", "val_stft"]].iloc[-1].tolist() == pytest.approx(
+        [found["mel"].mean(), found["stft"].mean()], rel=1e-4
+    )
     assert vocoders.generator(model.config).state_dict().keys() == model.state_dict().keys()
 
 
@@ -228,6 +280,68 @@ def test_judge_terms_are_drawn_from_the_generator_and_can_be_learned():
         loss.backward()
         optimiser.step()
     assert loss < 0.5 * first
+
+
+def test_known_parameters_are_asked_of_the_clips_that_have_them():
+    model = judges.build(
+        LABELS,
+        {"low.pitch": (True, 0.0, 1.0), "distance": (False, 0.0, 1.0)},
+        rate=16000,
+        widths=(4, 8, 8),
+        embedding_dim=8,
+        seed=0,
+    ).eval()
+    clips, targets = noise(4, 8000), torch.tensor([0, 1, 2, 0])
+    known = torch.tensor([[9.0, 9.0], [9.0, 9.0], [torch.nan, 0.5], [-1.0, torch.nan]])
+    terms = judge.judge_terms(model, clips, targets, known, generator=seeded(), mixup_alpha=1.0)
+    features = judge.spec_augment(model.features(clips), generator=seeded())
+    said = model.classify(features)["parameters"]
+    assert terms["parameters"].item() == pytest.approx(
+        float((said[2, 1] - 0.5) ** 2 + (said[3, 0] + 1) ** 2) / 2, rel=1e-4
+    )
+    nothing = judge.judge_terms(model, clips, targets, torch.full((4, 2), torch.nan), generator=seeded())
+    assert nothing["parameters"] == 0 and torch.isfinite(nothing["cross_entropy"])
+
+
+def test_parameters_are_standardised_over_the_training_clips():
+    rng, rows = np.random.default_rng(0), []
+    for i in range(60):
+        drawn = {"pitch": float(np.exp(rng.uniform(4, 7))), "surface": "wood" if i % 2 else "grass", "room_level": 0.3}
+        drawn |= {"room_decay": 0.2, "distance": i / 60, "background_snr": 30.0, "ambience": 1.0, "level": 0.7}
+        events = [{}] * (1 + i % 3)
+        rows.append(("train" if i < 40 else "test", "AB"[i % 2], json.dumps(drawn), json.dumps(events)))
+    rows.append(("train", "C", "{}", "[]"))  # a recording
+    manifest = pd.DataFrame(rows, columns=["split", "label", "parameters", "events"])
+    known = judge.parameters_of(manifest)
+    scales = judge.scales_of(known[manifest.split == "train"])
+    assert set(scales) == {"A.pitch", "B.pitch", "distance", "events"}  # a surface is the class here, the room constant
+    values = pd.DataFrame(judge.standardised(known, scales), columns=list(scales))
+    train = values[manifest.split == "train"]
+    assert np.allclose(train.mean(), 0, atol=1e-9) and np.allclose(train.std(), 1)
+    assert values["A.pitch"].notna().tolist() == (manifest.label == "A").tolist() and values.iloc[-1].isna().all()
+    pitch = np.log([json.loads(text)["pitch"] for text in manifest.parameters[manifest.label == "A"]])
+    assert np.corrcoef(pitch, values["A.pitch"].dropna())[0, 1] == pytest.approx(1)
+    few = judge.standardised(judge.parameters_of(manifest.iloc[:1]), scales)  # of another corpus, by the same scales
+    assert few[0, list(scales).index("A.pitch")] == pytest.approx(values["A.pitch"][0]) and np.isnan(few).any()
+
+
+def test_share_of_the_variance_that_is_explained():
+    known = np.array([[0.0, 1.0], [2.0, np.nan], [4.0, 3.0]])
+    assert judge.explained(known, known).tolist() == [1, 1]
+    assert judge.explained(np.full((3, 2), 2.0), known).tolist() == pytest.approx([0, 0])
+    alone = np.array([[1.0, np.nan], [np.nan, np.nan]])
+    assert np.isnan(judge.explained(np.zeros((2, 2)), alone)).all()
+
+
+def test_augmentation_is_drawn_and_mild():
+    clips = 0.1 * noise(64, 8000)
+    one, again, other = (judge.augment(clips, generator=seeded(s), rate=16000) for s in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other) and one.shape == clips.shape
+    level = 20 * (one.std(dim=1) / clips.std(dim=1)).log10()
+    assert -20 < level.min() < -3 and 3 < level.max() < 20
+    silent = judge.augment(torch.zeros(200, 8000), generator=seeded(), rate=16000).std(dim=1)
+    assert 0.3 < float((silent > 0).float().mean()) < 0.7  # noise for half of the clips
+    assert 1e-4 <= silent[silent > 0].min() and silent.max() <= 10**-1.5 * 1.01
 
 
 def test_gain_and_shift():
@@ -258,25 +372,30 @@ def test_mixup():
 
 
 def test_judge_learns_two_classes(tiny, tmp_path):
-    steps = Train(steps=60, batch_size=16, lr=5e-3, warmup=5, validate_every=30, ema_decay=0.9)
-    section, rng = tiny.judge.changed(train=steps.model_dump(), mixup_alpha=0.0), np.random.default_rng(0)
+    steps = Train(steps=120, batch_size=16, lr=1e-2, warmup=5, validate_every=60, ema_decay=0.9)
+    sizes = {"widths": [8, 16, 16], "embedding_dim": 16, "train": steps.model_dump(), "mixup_alpha": 0.0}
+    section, rng = tiny.judge.changed(**sizes), np.random.default_rng(0)
     clips = sines(np.concatenate([rng.uniform(200, 500, 8), rng.uniform(2000, 5000, 8)]), 8000).float()
     targets = torch.tensor([0] * 8 + [1] * 8)
-    job, held = Job(0, tmp_path / "scratch", "cpu"), (clips[::2], targets[::2])
-    model, history = judge.fit_judge(section, clips, targets, ["low", "high"], 16000, job, held_out=held)
+    pitch = torch.arange(16.0)[:, None] / 8 - 1  # higher, the brighter
+    part = judge.Clips(clips, targets, pitch)
+    held = judge.Clips(clips[::2], targets[::2], pitch[::2])
+    names = {"labels": ["low", "high"], "parameters": {"pitch": (False, 0.0, 1.0)}}
+    model, history = judge.fit_judge(section, part, Job(0, tmp_path / "s", "cpu"), **names, rate=16000, held_out=held)
     assert history.cross_entropy.iloc[-5:].mean() < 0.5 * history.cross_entropy.iloc[:5].mean()
     assert history.val_accuracy.iloc[-1] == 1.0 and not model.training
     model.save_pretrained(tmp_path / "judge")
     embedder = judges.load(tmp_path / "judge")
-    assert embedder.model.labels == ("low", "high")
+    assert embedder.model.labels == ("low", "high") and list(embedder.model.parameters_known) == ["pitch"]
+    assert {"val_accuracy", "val_r2", "parameters"} <= set(history)
     assert np.array_equal(embedder.embed(clips.numpy())["logits"].argmax(1), targets)
 
 
-def test_a_judge_of_a_corpus_without_validation_clips_is_trained(tiny, tiny_corpus, tiny_paths, monkeypatch):
+def test_a_judge_of_a_corpus_without_validation_clips_is_trained(tiny, tiny_corpus, tiny_paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge.paths, "JUDGE", tmp_path / "judge")
     given, load = {}, judge.manifests.load
     monkeypatch.setattr(judge.manifests, "load", lambda folder: load(folder).query("split != 'val'"))
     history = pd.DataFrame({"cross_entropy": [1.0]})
     model = judges.build(LABELS, rate=16000, widths=(4,), embedding_dim=2, seed=0)
     monkeypatch.setattr(judge, "fit_judge", lambda *args, **options: given.update(options) or (model, history))
-    assert judge.make(tiny).equals(history) and given["held_out"] is None
-    shutil.rmtree(tiny_paths.JUDGE)
+    assert len(judge.make(tiny)) == 1 and given["held_out"] is None

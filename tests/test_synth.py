@@ -1,5 +1,7 @@
 """Embedded synthetic corpus: determinism, ranges, ground truth, and whether its classes can be told apart."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,10 @@ from hypothesis import strategies as st
 from scipy.signal import stft
 
 from foleylib.corpora.sources import DCASE_PROMPTS
+from foleylib.corpora.synth import captions
 from foleylib.corpora.synth import render as synth
 from foleylib.corpora.synth.dsp import Board, biquad, wavetable
+from foleylib.datasets.manifest import facts
 
 
 def render(label, index=0, *, seed=0, rate=16000, seconds=1.28, ambience=1.0):
@@ -142,17 +146,77 @@ def test_errors_name_what_is_wrong(change, match):
         synth.render(**({"label": "Rain", "seed": 0, "index": 0, "rate": 16000, "seconds": 1.0} | change))
 
 
-def test_texts():
-    assert tuple(synth._texts()) == synth.BROAD  # a class without a text, or a text without a class
+def described(label, index=0, draw=0):
+    _, info = synth.render(label, seed=3, index=index, rate=16000, seconds=1.28)
+    return captions.caption(label, info, np.random.default_rng([index, draw])), info
+
+
+def test_every_class_has_texts():
+    assert tuple(captions._texts()) == (captions.EVERY, *synth.BROAD)
     for label in synth.BROAD:
-        assert 5 <= len(set(synth.captions(label))) <= 6
-        assert synth.prompt(label) == synth.prompt(label).lower().strip()
-    every = [text for label in synth.BROAD for text in synth.captions(label)]
-    assert len(set(every)) == len(every)
-    assert synth.prompt("Keyboard") == "someone using keyboard"
-    for function in (synth.captions, synth.prompt):
-        with pytest.raises(ValueError, match="unknown label"):
-            function("Cow")
+        assert captions.prompt(label) == captions.prompt(label).lower().strip()
+    assert captions.prompt("Keyboard") == "someone using keyboard"
+
+
+@pytest.mark.parametrize("label", synth.BROAD)
+def test_captions_are_sentences_on_this_clip(label):
+    said = {described(label, index, draw)[0] for index in range(12) for draw in range(4)}
+    assert len(said) > 36  # two clips, or two draws of one, are hardly ever told in the same words
+    for text in said:
+        assert not re.search(r"[{}]|  |,,|, *$|\ba [aeiou]", text), text
+        assert 3 <= len(text.split()) <= 26, text
+    assert described(label)[0] == described(label)[0]
+
+
+@pytest.mark.parametrize("label", synth.BROAD)
+def test_every_slot_and_value_has_its_words(label):
+    """All that the sound model can draw is said, by every sentence, and each slot depends on a parameter that is there."""
+    texts = captions._texts()
+    words = texts[captions.EVERY]["words"] | texts[label]["words"]
+    slots = {slot for sentence in texts[label]["captions"] for slot in re.findall(r"\{(\w+)\}", sentence)}
+    assert set(texts[label]["words"]) <= slots <= set(words)
+    for index in range(40):
+        known = facts(described(label, index)[1])
+        for slot in slots | set(captions.SURROUNDINGS):
+            assert isinstance(captions._word(words[slot], known, np.random.default_rng(0)), str)
+
+
+def test_captions_say_what_was_drawn():
+    info = {
+        "events": [{}, {}],
+        "parameters": {"pitch": 260.0, "breath": 0.45, "length": 0.2, "room_level": 0.5, "room_decay": 0.5}
+        | {"distance": 0.9, "background_snr": 22.0, "ambience": 1.0},
+        "change": -20.0,
+    }
+    said = " / ".join(captions.caption("DogBark", info, np.random.default_rng(draw)) for draw in range(60))
+    for words in ("big", "large", "twice", "two barks", "hoarse", "far away", "in a large hall", "then silence"):
+        assert words in said
+    for words in ("small", "once", "three", "clear", "close by", "outdoors", "louder"):
+        assert words not in said
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_scenes_are_sounds_in_turn(index):
+    options = {"seed": 2, "rate": 16000, "seconds": 1.28}
+    wave, parts = synth.render_scene(synth.BROAD, index=index, **options)
+    again, _ = synth.render_scene(synth.BROAD, index=index, **options)
+    assert np.array_equal(wave, again) and wave.shape == (20480,) and wave.dtype == np.float32
+    assert 0.05 < np.abs(wave).max() <= 0.95 + 1e-6
+    assert len(parts) in (2, 3) and len({part["label"] for part in parts}) == len(parts)
+    onsets = [part["onset"] for part in parts]
+    assert onsets[0] == 0 and onsets == sorted(onsets)
+    said = captions.scene_caption(parts, np.random.default_rng(index))
+    assert len(re.findall(", then |, followed by |, after that ", said)) == len(parts) - 1
+
+
+def test_scenes_draw_from_the_classes_given():
+    labels = [
+        tuple(
+            p["label"] for p in synth.render_scene(("Rain", "Bell", "Saw"), seed=0, index=i, rate=8000, seconds=1.0)[1]
+        )
+        for i in range(20)
+    ]
+    assert set().union(*labels) == {"Rain", "Bell", "Saw"} and len(set(labels)) > 6
 
 
 def features(wave):

@@ -9,7 +9,7 @@ import torch
 from golden_cases import check, original_state, vocoder_config
 from safetensors.torch import load_file, save_file
 
-from foleylib.audio.mel import FRONT_ENDS
+from foleylib.audio.mel import FRONT_ENDS, front_end
 from foleylib.networks import discriminators, vocoder
 from foleylib.networks.published.weights import vocoder_from_original
 from foleylib.runtime import parameters
@@ -141,3 +141,31 @@ def test_discriminators_look_where_they_should():
     assert waves.grad[0, 1::3].abs().sum() == 0 and waves.grad[0, ::3].abs().sum() > 0
     with pytest.raises(ValueError, match="width > 0"):
         discriminators.Discriminators(width=0)
+
+
+# Griffin-Lim
+
+
+@pytest.mark.parametrize("padding", ["dataset", "center"])
+@pytest.mark.parametrize("rate", [16000, 24000])
+def test_griffin_lim_puts_sounds_where_they_were(padding, rate):
+    log_mel, t = front_end(rate, padding), torch.arange(rate) / rate
+    bursts = torch.stack([torch.sin(2 * np.pi * 900 * t) * torch.exp(-(((t - at) / 0.02) ** 2)) for at in (0.2, 0.7)])
+    mels = log_mel(0.5 * bursts)[:, 0]
+    waves = vocoder.GriffinLim(log_mel.config)(mels)
+    assert waves.shape == (2, mels.shape[1] * log_mel.config.hop) and torch.equal(
+        waves, vocoder.GriffinLim(log_mel.config)(mels)
+    )
+    centres = (waves.square() * t).sum(1) / waves.square().sum(1)
+    assert centres.tolist() == pytest.approx([0.2, 0.7], abs=0.003)
+    assert (log_mel(waves)[:, 0] - mels).abs().mean() < 1.0
+    spectrum = torch.fft.rfft(waves[0])
+    assert abs(int(spectrum.abs().argmax()) - 900) < 30
+
+
+def test_griffin_lim_is_called_as_a_generator_is():
+    log_mel = front_end(16000, "dataset")
+    mels = log_mel(0.1 * noise(2, 8000))[:, 0]
+    ours, generated = vocoder.GriffinLim(log_mel.config)(mels), tiny_generator()(mels)
+    assert torch.equal(vocoder.trim(ours, 50, 160), ours) and vocoder.trim(generated, 50, 160).shape == ours.shape
+    assert (log_mel(ours)[:, 0] - mels).abs().mean() < 0.5

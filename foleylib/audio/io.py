@@ -1,11 +1,15 @@
 """Reading, writing and shaping of mono clips: float32 waves [shape=(T,)] in [-1, 1]."""
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+
+SLACK = 2304  # samples that a whole file may lack: two frames of MP3, whose headers are not always exact
+STREAMED = 0x7FFF0000  # size of a WAV file's data from which on it stands for "not known"
 
 
 class AudioError(ValueError):
@@ -33,17 +37,38 @@ def read(path: str | Path, rate: int | None = None) -> tuple[np.ndarray, int]:
     if not path.is_file():
         raise AudioError(f"{path}: no such file; check the path or fetch the corpus again")
     try:
+        claimed = soundfile.info(path).frames
         channels, from_rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise AudioError(f"{path}: cannot be read as audio ({error}); fetch it again or remove it") from error
     if len(channels) == 0:
         raise AudioError(f"{path}: holds no samples; fetch it again or remove it")
+    if len(channels) < claimed - SLACK or _wav_bytes_missing(path):
+        raise AudioError(f"{path}: is cut short, its header promises more sound than it holds; fetch it again")
     if not np.isfinite(channels).all():
         raise AudioError(f"{path}: holds NaN or Inf samples; repair or remove it")
     wave = np.ascontiguousarray(channels.mean(axis=1), dtype=np.float32)
     if rate is None:
         return wave, from_rate
     return resample(wave, from_rate, rate), rate
+
+
+def _wav_bytes_missing(path: Path) -> int:
+    """Bytes of sound that the header of a WAV file promises beyond its end; libsndfile reads such a file as a short one.
+
+    0 for other formats, and for a streamed file, whose writer did not know the length.
+    """
+    with path.open("rb") as file:
+        riff, _, kind = struct.unpack("<4sI4s", file.read(12).ljust(12))
+        if (riff, kind) != (b"RIFF", b"WAVE"):
+            return 0
+        while len(header := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", header)
+            if name == b"data":
+                known = 0 < size < STREAMED
+                return max(0, file.tell() + size - path.stat().st_size) if known else 0
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return 0
 
 
 def write(path: str | Path, wave, rate: int) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import soundfile
 
 from foleylib.audio.io import AudioError, fit_length, peak_normalise, read, remove_dc, resample, write
-from foleylib.corpora.synth.render import captions, render
+from foleylib.corpora.synth.captions import caption, scene_caption
+from foleylib.corpora.synth.render import render, render_scene
 from foleylib.params.corpora import Corpus
 
 FULL_SCALE = 0.9999
@@ -39,18 +40,25 @@ def _make_clip(record: dict, settings: Corpus, root: Path | None, out: Path) -> 
 
 def _rendered(record: dict, settings: Corpus) -> tuple[np.ndarray, dict]:
     label, index, rate, seconds = record["label"], record["index"], settings.rate, settings.samples / settings.rate
-    wave, info = render(label, seed=settings.seed, index=index, rate=rate, seconds=seconds, ambience=settings.ambience)
-    choices = captions(label)
-    pick = np.random.default_rng([settings.seed, index, zlib.crc32(label.encode())]).integers(len(choices))
+    how = {"seed": settings.seed, "index": index, "rate": rate, "seconds": seconds, "ambience": settings.ambience}
+    if "scene" in record:
+        wave, parts = render_scene(record["scene"], **how)
+        said = scene_caption(parts, np.random.default_rng([settings.seed, index, zlib.crc32(b"scene")]))
+        row = _made(wave, rate, seconds)
+        return wave, row | {"caption": said, "prompt": said, "events": json.dumps(parts), "parameters": "{}"}
+    wave, info = render(label, **how)
+    rng = np.random.default_rng([settings.seed, index, zlib.crc32(label.encode())])
     return wave, {
-        "caption": choices[pick],
-        "operations": f"rendered at {rate} Hz",
+        **_made(wave, rate, seconds),
+        "caption": caption(label, info, rng),
         "events": json.dumps(info["events"]),
         "parameters": json.dumps(info["parameters"], sort_keys=True),
-        "source_rate": rate,
-        "source_seconds": seconds,
-        "source_clipped": _clipped(wave),
     }
+
+
+def _made(wave: np.ndarray, rate: int, seconds: float) -> dict:
+    source = {"source_rate": rate, "source_seconds": seconds, "source_clipped": _clipped(wave)}
+    return {"operations": f"rendered at {rate} Hz", **source}
 
 
 def _recorded(path: Path, settings: Corpus) -> tuple[np.ndarray, dict]:

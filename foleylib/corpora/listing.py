@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from foleylib.corpora.sources import CLASSES, DCASE_PROMPTS, READERS
-from foleylib.corpora.synth import render
+from foleylib.corpora.synth import captions, render
 from foleylib.datasets.manifest import CorpusError
 from foleylib.params.corpora import Corpus
 
@@ -61,7 +61,7 @@ def _synthetic(settings: Corpus) -> tuple[list[dict], list[str]]:
             "split": split,
             "label": label,
             "caption": "",
-            "prompt": render.prompt(label),
+            "prompt": captions.prompt(label),
             "source_group": f"{label}-{OFFSETS[split] + i}",
             "licence": "CC0-1.0",
             "index": OFFSETS[split] + i,
@@ -70,6 +70,18 @@ def _synthetic(settings: Corpus) -> tuple[list[dict], list[str]]:
         for label in classes
         for i in range(count)
     ]
+    common = {
+        "source_path": "synthetic",
+        "label": "",
+        "caption": "",
+        "prompt": "",
+        "licence": "CC0-1.0",
+        "scene": classes,
+    }
+    for split, count in (settings.scenes or {}).items():
+        for index in range(OFFSETS[split], OFFSETS[split] + count):
+            name = {"id": f"Scene-{split}-{index - OFFSETS[split]:06d}", "source_group": f"Scene-{index}"}
+            clips.append({**common, **name, "split": split, "index": index})
     return clips, classes
 
 

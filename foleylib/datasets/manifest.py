@@ -112,3 +112,22 @@ def digest(manifest) -> str:
     """SHA-256 over the ids and audio hashes of a manifest (or of some of its rows), whatever their order."""
     lines = sorted(f"{id} {sha256}\n" for id, sha256 in zip(manifest.id, manifest.sha256))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def facts(info: dict) -> dict[str, float | str]:
+    """What is known of a synthetic clip: its parameters, and what follows from several of them.
+
+    `info` has "events", "parameters" and, where it is known, "change", as `corpora.synth.render.render` returns them.
+    """
+    drawn = info["parameters"]
+    ambience = drawn["ambience"]
+    known = drawn | {
+        "events": len(info["events"]),
+        "change": info.get("change", 0.0),
+        "distance": ambience * drawn["distance"],
+        "reverberation": ambience * drawn["room_level"] * drawn["room_decay"],
+        "background_snr": 60 - ambience * (60 - drawn["background_snr"]),
+    }
+    if drawn.get("kind") in ("cough", "sneeze"):
+        known["act"] = f"{drawn['kind']} {len(info['events']) if drawn['kind'] == 'cough' else 1}"
+    return known

@@ -1,4 +1,4 @@
-"""Comparisons of two sets of embeddings: FAD and FD, FAD-infinity, kernel distance, cosine similarity of pairs.
+"""Comparisons of two sets of embeddings: FAD and FD, FAD-infinity, cosine similarity of pairs.
 
 Everything is computed in float64. An array is (N, D), one row per clip, or (N, W, D), W windows per clip (VGGish),
 which are pooled. A set needs two clips, and a value that is not finite stops the score: nothing is skipped. Random
@@ -164,35 +164,6 @@ def fad_infinity(
     spread = np.sum((points - points.mean()) ** 2)
     r2 = float(1 - residual / spread) if spread > 0 else 1.0
     return FadInfinity(float(score), float(slope), r2, tuple(zip(sizes.tolist(), points.tolist())))
-
-
-def kernel_distance(x: ArrayLike, y: ArrayLike, *, seed: int, subsets: int = 100, subset_size: int = 100) -> MeanStd:
-    """Kernel distance (KID, KAD): unbiased MMD^2 with kernel (x.y / D + 1)^3, Binkowski et al. (2018).
-
-    Parameters
-    ----------
-    x, y : array_like [shape=(N, D) or (N, W, D)]
-    seed : int
-        of the subsets, drawn without replacement
-    subsets, subset_size : int
-        a subset of size n costs n^2 D
-
-    Returns
-    -------
-    MeanStd
-        over subsets; the mean may be slightly negative
-    """
-    x, y = pooled(x, y)
-    n, rng = subset_size, np.random.RandomState(seed)
-    if not 2 <= n <= min(len(x), len(y)):
-        raise ValueError(f"subset_size={n}: give 2 to {min(len(x), len(y))}, the rows of the smaller set")
-    values = []
-    for _ in range(subsets):
-        a, b = (z[rng.choice(len(z), n, replace=False)] for z in (x, y))
-        k_aa, k_bb, k_ab = ((u @ v.T / x.shape[1] + 1) ** 3 for u, v in ((a, a), (b, b), (a, b)))
-        within = (k_aa.sum() - np.trace(k_aa) + k_bb.sum() - np.trace(k_bb)) / (n * (n - 1))
-        values.append(within - 2 * k_ab.mean())
-    return MeanStd(float(np.mean(values)), float(np.std(values)))
 
 
 def cosine_similarities(audio: ArrayLike, text: ArrayLike) -> np.ndarray:

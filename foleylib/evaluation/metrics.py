@@ -28,6 +28,9 @@ class Metric:
 
 
 METRICS = {
+    "kad": Metric("KAD", "lower", 1),
+    "coverage": Metric("Coverage", "higher", 2),
+    "density": Metric("Density", "higher", 2),
     "fad": Metric("FAD", "lower", 3),
     "fad_dcase": Metric("FAD (DCASE)", "lower", 2),
     "fad_16k": Metric("FAD (16 kHz)", "lower", 2),

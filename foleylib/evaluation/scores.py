@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.special import softmax
 from scipy.stats import norm
 
+from foleylib.evaluation.distribution import Kad, reached
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.frechet import cosine_similarities
 from foleylib.evaluation.metrics import inception_score, kl_of_means
@@ -27,13 +28,17 @@ COLUMNS = [
     *("published", "comparable", "protocol"),
 ]
 
+BOTH = ("judge", "clap")  # embedders
+NEIGHBOURS = 5  # of density and coverage
+
 
 def score(
     reference: Embeddings, generated: Embeddings, *, judge_labels: Sequence[str], settings: Evaluate
 ) -> list[dict]:
     """Every metric for the whole set ("all"), each class, and the mean over classes ("average").
 
-    FAD is the Frechet distance of CLAP embeddings, FD that of the judge's embeddings (in the papers VGGish and PANNs);
+    KAD and coverage are on both embedders, density on the judge's; FAD is the Frechet distance of CLAP embeddings, FD
+    that of the judge's embeddings (in the papers VGGish and PANNs);
     IS and KL are of the judge's posteriors, KL between the mean posteriors of a class (prompts, not clips, are paired).
     Intervals are bootstraps over the run's clips with the reference held fixed.
 
@@ -68,9 +73,19 @@ def _rows(
     def over_clips(statistic: Callable[[np.ndarray], float], *, recentre: bool = False) -> Interval:
         return bootstrap_interval(len(generated), statistic, recentre=recentre, **options)
 
+    def covered(embedder: str) -> Interval:
+        inside = reached(reference[embedder], generated[embedder], k=neighbours)
+        return over_clips(lambda rows: inside[:, rows].any(axis=1).mean(), recentre=True)
+
+    neighbours = min(NEIGHBOURS, len(reference) - 1)
+    inside = reached(reference["judge"], generated["judge"], k=neighbours).sum(axis=0) / neighbours  # (M,)
+    kads = {embedder: over_clips(Kad(reference[embedder], generated[embedder]), recentre=True) for embedder in BOTH}
     cosine = cosine_similarities(generated["clap"], generated["text"])
     hits = judge_hits(generated, judge_labels)
     table = [
+        *(("kad", embedder, kads[embedder]) for embedder in BOTH),
+        *(("coverage", embedder, covered(embedder)) for embedder in BOTH),
+        ("density", "judge", over_clips(lambda rows: inside[rows].mean())),
         ("fad", "clap", frechet("clap")),
         ("fd", "judge", frechet("judge")),
         ("clap_score", "clap", over_clips(lambda rows: cosine[rows].mean())),
@@ -145,6 +160,8 @@ def card(
         "reference_sha256": reference,
         "embedders_sha256": embedders,
         "resampler": "soxr HQ",
+        "kad": "Gaussian kernel, bandwidth the median distance of two reference clips, times 100",
+        "coverage": f"{NEIGHBOURS} nearest neighbours",
         "fad": "CLAP embeddings",
         "fd": "judge embeddings",
         "kl": "mean posteriors of each class",
@@ -173,13 +190,15 @@ def save_headlines(files: list[Path], out: Path) -> None:
 
 
 def headline_of(scores: list[dict]) -> dict[str, float]:
-    """The scores of the whole set and the average FAD, each the mean over seeds."""
-    values = defaultdict(list)
+    """The scores of the whole set and the averages of KAD, coverage (on the judge) and FAD, each the mean over seeds."""
+    values, first = defaultdict(list), {row["metric"]: row["embedder"] for row in reversed(scores)}
     for row in scores:
+        if row["embedder"] != first[row["metric"]]:
+            continue
         if row["class"] == "all":
             values[row["metric"]].append(row["value"])
-        elif (row["class"], row["metric"]) == ("average", "fad"):
-            values["fad_average"].append(row["value"])
+        elif row["class"] == "average" and row["metric"] in ("kad", "coverage", "fad"):
+            values[f"{row['metric']}_average"].append(row["value"])
     return {name: round(float(np.mean(of_seeds)), 6) for name, of_seeds in values.items()}
 
 

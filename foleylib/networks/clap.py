@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from foleylib.audio.mel import DecibelMel, MelConfig
+from foleylib.runtime import load_strictly
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # RoBERTa's, in its order: pad is 1
 TEXT_EPS = 1e-5  # RoBERTa's layer norm; ClapTextConfig's default 1e-12 moves unit vectors by 4e-5
@@ -145,8 +146,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Clap:
     """A CLAP folder (model, tokenizer, feature extractor) in eval mode, so that nothing in it is random."""
     from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
+    model = load_strictly(ClapModel, folder, stage="clap")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = ClapModel.from_pretrained(folder, dtype=torch.float32)
     if len(tokenizer) != model.config.text_config.vocab_size:
         raise ValueError(
             f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {model.config.text_config.vocab_size}; "

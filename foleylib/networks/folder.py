@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors import SafetensorError
+
+from foleylib.runtime import finite
 
 
 class FolderMixin(PyTorchModelHubMixin):
@@ -16,11 +19,14 @@ class FolderMixin(PyTorchModelHubMixin):
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, stage: str) -> Self:
-        """The network of a folder that `stage` wrote, in evaluation mode; missing or unknown weights are an error."""
+        """The network of a folder that `stage` wrote, in evaluation mode."""
         if not all((Path(folder) / name).is_file() for name in ("config.json", "model.safetensors")):
             raise ValueError(f"{folder}: no config.json with model.safetensors; run the {stage} stage first")
         try:
             with contextlib.redirect_stdout(None):  # the mixin prints a line
-                return cls.from_pretrained(folder, strict=True)
-        except (TypeError, RuntimeError) as error:
-            raise ValueError(f"{folder}: of another version ({error}); run the {stage} stage again") from error
+                model = cls.from_pretrained(folder, strict=True)
+        except (TypeError, RuntimeError, SafetensorError) as error:
+            raise ValueError(
+                f"{folder}: damaged or of another version ({error}); run the {stage} stage again"
+            ) from error
+        return finite(model, folder)

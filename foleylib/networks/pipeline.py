@@ -35,15 +35,13 @@ class Pipeline:
 
 def load(folder: Path) -> Pipeline:
     """Read a pipeline folder (models/foundation/ldm, models/systems/NAME/SEED)."""
-    from transformers import SpeechT5HifiGan
-
     if not (folder / "model_index.json").is_file():
         raise ValueError(f"{folder} holds no pipeline (model_index.json is missing); run the stage that makes it")
     noise = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     return Pipeline(
         unet=unets.load(folder),
         vae=vaes.load(folder / "vae"),
-        vocoder=SpeechT5HifiGan.from_pretrained(folder / "vocoder", dtype=torch.float32).eval(),
+        vocoder=vocoders.load(folder / "vocoder"),
         noise={k: noise[k] for k in ("num_train_timesteps", "beta_start", "beta_end")},
     )
 
@@ -143,6 +141,6 @@ def reconstruct(pipeline: Pipeline, waves: torch.Tensor, log_mel: LogMel, *, bat
     """Real waves [shape=(N, T)] through the VAE (posterior means) and the vocoder: the codec's own floor."""
     parts = []
     for part in waves.split(batch_size):
-        posterior = pipeline.vae.encode(log_mel(part.to(pipeline.vae.device))).latent_dist
-        parts.append(vocode(pipeline, pipeline.vae.decode(posterior.mean).sample, hop=log_mel.config.hop))
+        mels = vaes.reconstruct(pipeline.vae, log_mel(part.to(pipeline.vae.device)))
+        parts.append(vocode(pipeline, mels, hop=log_mel.config.hop))
     return torch.cat(parts)

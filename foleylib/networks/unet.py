@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from foleylib.diffusion.condition import Condition
+from foleylib.runtime import load_strictly
 
 # AudioLDM-S, M, L: 185.04, 415.95, 739.14 M parameters.
 PUBLISHED = {
@@ -72,7 +73,7 @@ def load(folder: Path):
     """The U-Net of a pipeline folder, in eval mode."""
     from diffusers import UNet2DConditionModel
 
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
+    unet = load_strictly(UNet2DConditionModel, folder / "unet", stage="pretrain or finetune")
     return unet.to(memory_format=torch.channels_last)
 
 

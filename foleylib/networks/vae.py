@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from foleylib.runtime import load_strictly
+
 # AudioLDM's VAE, 55.38 M parameters (ch 128, mult 1 2 4, 8 latent channels, ratio 4).
 PUBLISHED = {"channels": [128, 256, 512], "layers": 2, "latent_channels": 8, "groups": 32}
 
@@ -27,10 +29,14 @@ def build(channels: list[int], layers: int, latent_channels: int, groups: int, *
         )
 
 
+@torch.no_grad()
+def reconstruct(vae, mels: torch.Tensor) -> torch.Tensor:
+    """Log-mels [shape=(B, 1, T, n_mels)] as decoded from the mean of their posterior."""
+    return vae.decode(vae.encode(mels).latent_dist.mean).sample
+
+
 def load(folder: Path) -> nn.Module:
     """The `AutoencoderKL` of a folder, in eval mode; its config has the latent scale."""
     from diffusers import AutoencoderKL
 
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} holds no VAE; run the vae stage first")
-    return AutoencoderKL.from_pretrained(folder).eval()
+    return load_strictly(AutoencoderKL, folder, stage="vae")

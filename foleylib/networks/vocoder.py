@@ -1,13 +1,17 @@
-"""HiFi-GAN (Kong et al. 2020): the generator as `SpeechT5HifiGan`, from log-mel (B, frames, n_mels) to waves."""
+"""From log-mels (B, frames, n_mels) to waves: HiFi-GAN (Kong et al. 2020; `SpeechT5HifiGan`), and Griffin-Lim."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from foleylib.audio.mel import FRONT_ENDS
+from foleylib.audio.mel import FRONT_ENDS, LogMel, MelConfig, mel_basis
+from foleylib.audio.stft import StftDistance
+from foleylib.networks import vae as vaes
+from foleylib.runtime import load_strictly
 
 # Upsampling rates and kernels by sampling rate; the rates multiply to the hop of FRONT_ENDS. 16 kHz AudioLDM,
 # 22.05 kHz HiFi-GAN LJ_V1, 48 kHz AudioLDM 2; 24 and 32 kHz are ours (SRC-gAudio gives only the products).
@@ -108,11 +112,34 @@ def load(folder: str | Path) -> nn.Module:
     """Read a generator written by `save` (or a published one), without weight norm, in evaluation mode."""
     from transformers import SpeechT5HifiGan
 
-    model, report = SpeechT5HifiGan.from_pretrained(folder, output_loading_info=True)
-    faults = {name: keys for name, keys in report.items() if keys}
-    if faults:
-        raise ValueError(f"{folder}: weights do not fit SpeechT5HifiGan: {faults}; write it again with vocoder.save")
-    return model
+    return load_strictly(SpeechT5HifiGan, folder, stage="vocoder")
+
+
+class GriffinLim(nn.Module):
+    """Waves without a network, called as a generator is: what every vocoder is to be measured by.
+
+    Magnitudes by the pseudo-inverse of the mel filters, their phases by the fast algorithm of Perraudin et al. (2013)
+    as librosa has it, from a random start that `seed` fixes.
+    """
+
+    def __init__(self, config: MelConfig, *, iterations: int = 60, seed: int = 0) -> None:
+        super().__init__()
+        self.config, self.iterations, self.seed = config, iterations, seed
+        self.register_buffer("inverse", torch.linalg.pinv(mel_basis(config).double()).float(), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, mels: torch.Tensor) -> torch.Tensor:
+        """Waves [shape=(B, frames * hop)] of log-mels [shape=(B, frames, n_mels)]."""
+        from librosa import griffinlim
+
+        hop, half = self.config.hop, self.config.padding == "dataset"
+        magnitudes = (self.inverse @ mels.to(self.inverse.dtype).exp().transpose(1, 2)).clamp(min=0)
+        # librosa's frames stand at whole hops, those of "dataset" half a hop later: a frame more at the ends, then cut.
+        magnitudes = nn.functional.pad(magnitudes, (int(half), 1), mode="replicate")
+        options = {"n_iter": self.iterations, "hop_length": hop, "n_fft": self.config.n_fft, "random_state": self.seed}
+        waves = np.stack([griffinlim(S, **options) for S in magnitudes.cpu().numpy()])  # each from the same start
+        first = hop // 2 if half else 0
+        return torch.from_numpy(waves[:, first : first + mels.shape[1] * hop]).to(mels.device)
 
 
 def trim(waves: torch.Tensor, frames: int, hop: int) -> torch.Tensor:
@@ -125,3 +152,33 @@ def trim(waves: torch.Tensor, frames: int, hop: int) -> torch.Tensor:
     if not 0 <= extra < hop:
         raise ValueError(f"{waves.shape[-1]} samples do not fit {frames} frames of {hop}; use the hop of the generator")
     return waves[..., : frames * hop]
+
+
+@torch.no_grad()
+def resynthesise(model, waves: torch.Tensor, log_mel: LogMel, *, vae=None, batch_size: int = 16) -> torch.Tensor:
+    """Waves [shape=(N, frames * hop)] that a vocoder makes of the mels of waves [shape=(N, T)], on the CPU.
+
+    With `vae` they are mels as it decodes them: the whole codec.
+    """
+    parts = []
+    for part in waves.split(batch_size):
+        mels = log_mel(part.to(log_mel.basis.device))
+        mels = (mels if vae is None else vaes.reconstruct(vae, mels))[:, 0]
+        parts.append(trim(model(mels), mels.shape[1], log_mel.config.hop).cpu())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def errors(vocoded: torch.Tensor, waves: torch.Tensor, log_mel: LogMel) -> dict[str, np.ndarray]:
+    """How far each re-synthesised wave is from the original, both [shape=(N, T)].
+
+    Returns
+    -------
+    "mel", mean absolute difference of log-mels in nepers, and "stft", `audio.stft.StftDistance` [shape=(N,)]
+    """
+    device, found = log_mel.basis.device, {"mel": [], "stft": []}
+    stft = StftDistance().to(device)
+    for a, b in zip(vocoded.to(device).split(16), waves[:, : vocoded.shape[1]].to(device).split(16)):
+        found["mel"].append((log_mel(a) - log_mel(b)).abs().mean(dim=(1, 2, 3)))
+        found["stft"].append(stft(a, b))
+    return {name: torch.cat(values).cpu().numpy() for name, values in found.items()}

@@ -21,7 +21,7 @@ TUNED, AUDIO = "Tuned embedding", "Audio embedding"  # rows of the table beside 
 
 
 def compare_texts(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """FAD of one class for models trained, prompted and selected with different texts, against its real clips of `evaluate.split`.
+    """FAD of one class for models trained, prompted and selected with different texts, against its real clips.
 
     Every model is a fine-tuning of the foundation on the whole corpus, in which the prompt of that one class is the
     row's; "Tuned embedding" adds the tuning layer to the last text, "Audio embedding" selects the clips of that model by

@@ -24,6 +24,9 @@ class Corpus(Section):
     archive: Archive | None = None
     classes: Literal["foley", "broad"] | list[str] | None = None
     clips_per_class: dict[Literal["train", "val", "test"], Count] | None = None
+    scenes: dict[Literal["train", "val", "test"], Count] | None = (
+        None  # clips of two or three classes in turn, unlabelled
+    )
     folds: dict[Literal["train", "val", "test"], list[Positive]] | None = None
     split_fractions: dict[Literal["train", "val", "test"], Share] | None = None
     rate: Literal[16000, 24000, 32000, 48000]
@@ -51,6 +54,8 @@ class Corpus(Section):
             raise ValueError(f"a corpus of kind '{self.kind}' needs '{need}'")
         if self.kind != "synthetic" and self.root is None:
             raise ValueError(f"a corpus of kind '{self.kind}' needs 'root', the folder that holds it")
+        if self.kind != "synthetic" and self.scenes is not None:
+            raise ValueError(f"a corpus of kind '{self.kind}' has no 'scenes': they are made of sound models")
         if self.kind == "synthetic" and self.archive is not None:
             raise ValueError("a corpus of kind 'synthetic' has no 'archive': it is made here")
         return self

@@ -46,9 +46,20 @@ class ClapAudio(Section):
 
 class Clap(Section):
     dim: Positive
+    confused: bool = False  # whether a prompt may be nearer to the clips of another class than to its own's
+    prompt_share: Share = (
+        0.15  # of the clips of a step that are trained with the prompt of their class, not their caption
+    )
     text: ClapText
     audio: ClapAudio
     train: Train
+
+
+class OtherRates(Section):
+    """Clips whose log-mels the VAE learns beside those of the foundation's corpus, resampled from their own rate."""
+
+    corpus: str
+    rates: list[Literal[16000, 24000, 32000, 48000]]
 
 
 class Vae(Section):
@@ -57,6 +68,7 @@ class Vae(Section):
     latent_channels: Positive = 8
     groups: Positive
     weights: dict[Literal["l1", "l2", "kl"], Amount]
+    others: OtherRates | None = None  # one VAE then serves several sampling rates: all have 64 bands and a hop of 10 ms
     train: Train
 
     @model_validator(mode="after")
@@ -68,19 +80,30 @@ class Vae(Section):
         return self
 
 
+class Upsampling(Section):
+    rates: list[Positive]
+    kernels: list[Positive]
+
+
 class Vocoder(Section):
     channels: Positive
+    upsampling: Upsampling | None = None  # those of `networks.vocoder.UPSAMPLING` without
+    weights: dict[Literal["mel", "stft", "adversarial", "feature_matching"], Amount]
     discriminator_width: Rate
     periods: list[Positive]
     scales: Positive
     segment: Positive
     adversarial_from: Count
+    decoded_from: Count | None = None  # step from which the mels come through the VAE; real ones throughout without
     train: Train
 
     @model_validator(mode="after")
     def _divides(self):
-        if self.channels % 32:
-            raise ValueError(f"channels {self.channels} is no multiple of 32: five layers halve it")
+        layers = 5 if self.upsampling is None else len(self.upsampling.rates)
+        if self.channels % 2**layers:
+            raise ValueError(f"channels {self.channels} is no multiple of {2**layers}: {layers} layers halve it")
+        if set(self.weights) != {"mel", "stft", "adversarial", "feature_matching"}:
+            raise ValueError("weights must name mel, stft, adversarial and feature_matching (0 switches one off)")
         return self
 
 

@@ -19,12 +19,14 @@ class Display(NamedTuple):
 
 
 class Judge(Section):
-    """The classifier behind FD, IS, KL and accuracy."""
+    """The evaluation network behind KAD, FD, coverage, IS, KL and accuracy."""
 
+    source: Literal["bundled", "scratch"]
     corpus: str
     widths: list[Positive]
     embedding_dim: Positive
     mixup_alpha: Amount
+    parameters: Amount  # weight of the known parameters' error beside the classes' cross-entropy
     train: Train
 
 
@@ -40,13 +42,19 @@ class Sampling(Section):
     eta: Share
     guidance: Amount
     batch_size: Positive
+    vocoder: Literal["hifigan", "griffin_lim"] = "hifigan"  # the foundation's, or none
 
 
 class Clips(Section):
-    """Where the clips of a run come from; dvc.yaml reads `made_from`."""
+    """Where the clips of a run come from; dvc.yaml reads `made_from`.
 
-    source: Literal["real", "reconstruction", "model"] = "model"
-    made_from: str  # the folder of a model (of a system: that of all its seeds), or the manifest of real clips
+    The rows that keep a metric honest are "real" (validation clips), "reconstruction" (the test clips themselves),
+    "training" clips, "one_clip" of each class or its "medoid" again and again, white "noise" and "silence". Made from a
+    model they pass through its VAE and vocoder.
+    """
+
+    source: Literal["model", "real", "reconstruction", "training", "one_clip", "medoid", "noise", "silence"] = "model"
+    made_from: str  # the folder of a model (of a system: that of all its seeds), or the manifest of the corpus
     seeds: Seeds | None = None  # of the system's, those that are sampled
     sampling: dict[str, str | int | float] = Field(default_factory=dict)  # what is otherwise than `sampling` says
 

@@ -64,6 +64,10 @@ class Params(Section):
             return {self.seed: folder}
         return {seed: folder / str(seed) for seed in clips.seeds or self.seeds_of(system)}
 
+    def is_decoded(self, run: str) -> bool:
+        """Whether the clips of a run come out of a vocoder."""
+        return Path(self.source_run(run).clips.made_from).parts[0] == "models"
+
     def corpus_of(self, section: str) -> Corpus:
         """The corpus that a section names, with its rate and front end."""
         return self.corpora[getattr(self, section).corpus]
@@ -98,8 +102,22 @@ class Params(Section):
         for where, section in users.items():
             _known(f"{where}.corpus", section.corpus, self.corpora, "corpora")
         # One VAE and one vocoder serve all of them, so they share rate, length and front end.
-        base = self.corpus_of("foundation")
+        base, rates = self.corpus_of("foundation"), self.foundation.vae.others
+        if rates is not None:
+            _known("foundation.vae.others.corpus", rates.corpus, self.corpora, "corpora")
+            own = self.corpora[rates.corpus]
+            if (own.seconds, own.padding) != (base.seconds, base.padding) or max(rates.rates, default=0) > own.rate:
+                raise ValueError(
+                    f"foundation.vae.others: corpora.{rates.corpus} must have seconds and padding of "
+                    f"corpora.{self.foundation.corpus}, and a rate from which {rates.rates} can be made"
+                )
         for name, other in self.corpora.items():
+            if (
+                rates is not None
+                and name == rates.corpus
+                and name not in [section.corpus for section in users.values()]
+            ):
+                continue
             if (other.rate, other.seconds, other.padding) != (base.rate, base.seconds, base.padding):
                 raise ValueError(
                     f"corpora.{name}: rate, seconds or padding differs from that of corpora.{self.foundation.corpus}, "
@@ -141,22 +159,20 @@ class Params(Section):
         models += [f"models/systems/{name}" for name in self.systems]
         for name, run in self.runs.items():
             clips = run.clips
-            if clips.source != "real":
-                _known(f"runs.{name}.clips.made_from", clips.made_from, models)
+            real = f"data/clips/{self.sampling.corpus}/manifest.parquet"
+            given = {"model": models, "reconstruction": models, "real": [real]}.get(clips.source, [*models, real])
+            _known(f"runs.{name}.clips.made_from", clips.made_from, given)
             system = self.system_of(name)
             if system is not None and self.systems[system].corpus != self.sampling.corpus:
                 raise ValueError(
                     f"runs.{name}: systems.{system} has another corpus than sampling, '{self.sampling.corpus}'"
                 )
-            real = f"data/clips/{self.sampling.corpus}/manifest.parquet"
-            if clips.source == "real" and clips.made_from != real:
-                raise ValueError(f"runs.{name}.clips.made_from is '{clips.made_from}': real clips are made from {real}")
             if "corpus" in clips.sampling:
                 raise ValueError(f"runs.{name}.clips.sampling: all runs are of sampling.corpus; take 'corpus' out")
             trained = [] if system is None else self.seeds_of(system)
             if clips.seeds is not None and not set(clips.seeds) <= set(trained):
                 raise ValueError(f"runs.{name}.clips.seeds: {clips.seeds} are not all among those trained, {trained}")
-            if clips.sampling and clips.source != "model":
+            if not (clips.source == "model" or set(clips.sampling) <= {"vocoder"}):
                 raise ValueError(f"runs.{name}.clips.sampling: only a run of source 'model' is sampled")
             try:
                 self.sampling_of(name)

@@ -21,16 +21,22 @@ from foleylib.runtime import pick_device, weights_sha256, write_json
 NOT_SIZES = {
     "train",
     "weights",
+    "decoded_from",
     "adversarial_from",
     "segment",
     "periods",
     "scales",
     "discriminator_width",
     "condition_dropout",
+    "prompt_share",
+    "confused",
+    "others",
     "snr_gamma",
     "source",
     "corpus",
     "dropout",
+    "mixup_alpha",
+    "parameters",
 }
 
 
@@ -69,7 +75,7 @@ def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> No
     the corpus it is used on.
     """
     bundle = paths.BUNDLED / part
-    switch = "latent_clap.source" if part == "latent_clap" else "foundation.source"
+    switch = f"{part}.source" if part in ("judge", "latent_clap") else "foundation.source"
     if not bundle.is_dir():
         raise ValueError(f"{bundle} is missing: check out data/bundled, or set {switch} to 'scratch'")
     provenance = provenance_of(bundle)
@@ -122,13 +128,15 @@ def _hashes(folder: Path) -> list[str]:
 
 
 def pack() -> None:
-    """Copy what was trained here of models/foundation and models/latent_clap to data/bundled, as float16; prints what.
+    """Copy what was trained here of models/foundation, models/latent_clap and models/judge to data/bundled; prints what.
 
-    SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
+    Weights are kept as float16. SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
     """
     head = ["git", "rev-parse", "HEAD"]
     commit = subprocess.run(head, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    for file in sorted([*paths.FOUNDATION.glob("*/provenance.json"), *paths.LATENT_CLAP.glob("provenance.json")]):
+    for file in sorted(paths.FOUNDATION.glob("*/provenance.json")) + [
+        own for own in (paths.LATENT_CLAP / "provenance.json", paths.JUDGE / "provenance.json") if own.is_file()
+    ]:
         source, out, provenance = file.parent, paths.BUNDLED / file.parent.name, json.loads(file.read_text())
         if "commit" in provenance:  # noted by an earlier packing
             print(f"{source.name}: came from the bundle, left alone")

@@ -6,52 +6,91 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
+from foleylib import paths
 from foleylib.networks import clap
 from foleylib.params.settings import Params
+from foleylib.runtime import pick_device
 from foleylib.stages import foundation
 from foleylib.train import Job, Terms, Trainable, fit
 
 
 def make(cfg: Params) -> pd.DataFrame:
-    """Make models/foundation/clap from its source; returns the training history."""
-    return foundation.make("clap", cfg, train)
+    """Make models/foundation/clap from its source; returns the training history.
+
+    A CLAP that takes the prompt of a class for that of another is refused, unless `foundation.clap.confused` allows it:
+    it would condition, select and score by the wrong sound.
+    """
+    history = foundation.make("clap", cfg, train)
+    held, waves = foundation.held_out(cfg)
+    if waves is not None and not cfg.foundation.clap.confused:
+        check_prompts(clap.load(paths.FOUNDATION / "clap", pick_device(cfg.device)), held, waves, cfg)
+    return history
+
+
+def check_prompts(model: clap.Clap, held: pd.DataFrame, waves: torch.Tensor, cfg: Params) -> None:
+    """Refuse a CLAP by which the prompt of a class is nearer to the clips of another."""
+    labelled = (held.target >= 0).to_numpy()
+    held, waves = held[labelled], waves[labelled]
+    classes = held.drop_duplicates("target").sort_values("target")
+    audio, text = model.embed_audio(waves, cfg.corpus_of("foundation").rate), model.embed_text(list(classes.prompt))
+    targets = torch.tensor(held.target.rank(method="dense").astype(int).to_list()) - 1
+    nearest = prompts_near_their_own(audio.cpu(), text.cpu(), targets).tolist()
+    wrong = [
+        f"'{prompt}' is nearer to {classes.label.iloc[near]} than to {label}"
+        for own, (near, label, prompt) in enumerate(zip(nearest, classes.label, classes.prompt))
+        if near != own
+    ]
+    if wrong:
+        raise ValueError(f"models/foundation/clap: {'; '.join(wrong)}; train it for longer, or change these prompts")
 
 
 def train(cfg: Params, out: Path) -> pd.DataFrame:
-    """Train on the corpus' captions; zero-shot accuracy on its validation clips is logged."""
+    """Train on the corpus' captions and class prompts; scores on its validation clips are logged."""
     manifest, waves = foundation.clips(cfg, "train")
     held, held_waves = foundation.held_out(cfg)
-    prompts = list(manifest.drop_duplicates("target").sort_values("target").prompt)
+    prompts = list(manifest[manifest.target >= 0].drop_duplicates("target").sort_values("target").prompt)
     targets, rate = torch.tensor(held.target.to_list()), cfg.corpus_of("foundation").rate
 
     def validate(model: clap.Clap) -> dict:
-        audio = model.embed_audio(held_waves, rate)
-        similarity = (audio * model.embed_text(list(held.caption))).sum(1).mean()
-        accuracy = retrieval_accuracy(audio, model.embed_text(prompts), targets.to(audio.device))
-        return {"zero_shot": accuracy, "cosine": similarity}
+        audio, text = model.embed_audio(held_waves, rate).cpu(), model.embed_text(list(held.caption)).cpu()
+        labelled = targets >= 0
+        accuracy = retrieval_accuracy(audio[labelled], model.embed_text(prompts).cpu(), targets[labelled])
+        own = {f"own_{name}": value for name, value in retrieval_within(audio, text, targets).items()}
+        return {"zero_shot": accuracy, "cosine": (audio * text).sum(1).mean(), **own}
 
-    job, captions, groups = foundation.job(cfg, "clap"), list(manifest.caption), torch.tensor(manifest.target.to_list())
-    check = None if held_waves is None else validate
-    model, history = fit_clap(cfg.foundation.clap, waves, captions, groups, job, validate=check)
+    job, check = foundation.job(cfg, "clap"), None if held_waves is None else validate
+    texts = manifest[["caption", "prompt"]].reset_index(drop=True)
+    model, history = fit_clap(cfg.foundation.clap, waves, texts, job, validate=check)
     model.save(out)
     job.forget()
     return history
 
 
-def fit_clap(settings, waves, captions: list[str], groups: torch.Tensor, job: Job, *, validate=None):
-    """Train a CLAP from scratch on clips `waves[indices]` with a caption and a group (class) each; returns (clap, history).
+def fit_clap(settings, waves, texts: pd.DataFrame, job: Job, *, validate=None):
+    """Train a CLAP from scratch; returns (clap, history).
 
-    `settings` is the section `foundation.clap`; `validate(clap)` returns scalars for the history.
+    Parameters
+    ----------
+    settings : section `foundation.clap`.
+    waves : clips, `waves[indices]` -> [shape=(B, T)].
+    texts : [caption, prompt], a row a clip; a step takes the prompt for a share `settings.prompt_share` of its clips.
+    validate : `validate(clap)` returns scalars for the history.
     """
-    model = clap.build(settings, captions, seed=job.seed)
+    model = clap.build(settings, [*texts.caption, *texts.prompt.unique()], seed=job.seed)
+    ids = {name: torch.from_numpy(texts[name].factorize()[0]) for name in ("caption", "prompt")}
 
     def load(indices) -> dict:
-        return {"waves": waves[indices], "captions": [captions[i] for i in indices], "groups": groups[indices]}
+        rows = texts.iloc[indices]
+        batch = {"waves": waves[indices], "captions": list(rows.caption), "prompts": list(rows.prompt)}
+        return batch | {f"{name}_ids": values[indices] for name, values in ids.items()}
 
     def loss(module, batch: dict, generator: torch.Generator) -> Terms:
-        gain = 10 ** (torch.empty(len(batch["waves"]), 1).uniform_(-0.5, 0.2, generator=_cpu(generator)))
-        waves = batch["waves"] * gain.to(batch["waves"])
-        return contrastive_terms(module, waves, batch["captions"], batch["groups"])
+        draws, count = _cpu(generator), len(batch["waves"])
+        gain = 10 ** (torch.empty(count, 1).uniform_(-0.5, 0.2, generator=draws))
+        plain = torch.rand(count, generator=draws) < settings.prompt_share
+        said = [p if is_plain else c for p, c, is_plain in zip(batch["prompts"], batch["captions"], plain)]
+        same = described(batch["caption_ids"], batch["prompt_ids"], plain.to(batch["waves"].device))
+        return contrastive_terms(module, batch["waves"] * gain.to(batch["waves"]), said, same)
 
     check = None if validate is None else lambda: validate(model)
     trainable = Trainable(model, loss, {"contrastive": 1.0})
@@ -59,22 +98,35 @@ def fit_clap(settings, waves, captions: list[str], groups: torch.Tensor, job: Jo
     return model.cpu().eval(), history
 
 
-def contrastive_terms(model: clap.Clap, waves: torch.Tensor, captions: list[str], groups: torch.Tensor) -> Terms:
-    """The symmetric contrastive loss of CLAP, with every pair of one group a positive.
+def described(captions: torch.Tensor, prompts: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+    """Which texts of a batch are true of which clips [shape=(B clips, B texts), bool].
 
-    With all groups distinct this is the published loss. Class-labelled clips share captions, and a pair of two dogs is
-    no negative: then each row's target is uniform over the clips of its group (Yang et al. 2022, UniCL).
+    A caption is true of the clips that have the same caption, a class prompt of all clips that share the prompt.
 
     Parameters
     ----------
-    waves : [shape=(B, T)], captions : B texts, groups : [shape=(B,)], integers.
+    captions, prompts : numbers of the texts of each clip [shape=(B,)], equal for equal texts.
+    plain : which clips come with their prompt in place of their caption [shape=(B,), bool].
     """
-    audio, text = model.audio(waves), model.text(captions)
-    same = (groups[:, None] == groups[None, :]).float()
-    target = same / same.sum(1, keepdim=True)  # (B, B)
+    same_caption, same_prompt = (ids[:, None] == ids[None, :] for ids in (captions, prompts))
+    return torch.where(plain[None, :], same_prompt, same_caption)
+
+
+def contrastive_terms(model: clap.Clap, waves: torch.Tensor, texts: list[str], same: torch.Tensor) -> Terms:
+    """The symmetric contrastive loss of CLAP, with every true pair a positive.
+
+    With the diagonal alone true this is the published loss. Where a text is true of several clips of the batch, the
+    target is uniform over them (Yang et al. 2022, UniCL).
+
+    Parameters
+    ----------
+    waves : [shape=(B, T)], texts : B of them, same : which text is true of which clip [shape=(B clips, B texts), bool].
+    """
+    audio, text = model.audio(waves), model.text(texts)
     to_text = model.model.logit_scale_a.exp() * audio @ text.T
     to_audio = model.model.logit_scale_t.exp() * text @ audio.T
-    return {"contrastive": (F.cross_entropy(to_text, target) + F.cross_entropy(to_audio, target)) / 2}
+    targets = (true / true.sum(1, keepdim=True) for true in (same.float(), same.T.float()))
+    return {"contrastive": sum(map(F.cross_entropy, (to_text, to_audio), targets)) / 2}
 
 
 def retrieval_accuracy(audio: torch.Tensor, text: torch.Tensor, targets: torch.Tensor) -> float:
@@ -85,6 +137,36 @@ def retrieval_accuracy(audio: torch.Tensor, text: torch.Tensor, targets: torch.T
     audio : clip embeddings [shape=(N, D)], text : one embedding a class [shape=(C, D)], targets : classes [shape=(N,)].
     """
     return float(((audio @ text.T).argmax(1) == targets).double().mean())
+
+
+def retrieval_within(audio: torch.Tensor, text: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+    """Whether a caption finds its own clip among those of its class: what CLAP knows of a clip beyond the class.
+
+    Parameters
+    ----------
+    audio, text : embeddings of clips and of their captions [shape=(N, D)], targets : classes [shape=(N,)].
+
+    Returns
+    -------
+    "first", share of captions whose nearest clip of the class is their own, and "chance", that of a guess
+    """
+    first, chance = [], []
+    for label in targets.unique():
+        rows = torch.nonzero(targets == label)[:, 0]
+        first.append((text[rows] @ audio[rows].T).argmax(1) == torch.arange(len(rows), device=audio.device))
+        chance.append(torch.full((len(rows),), 1 / len(rows)))
+    return {"first": float(torch.cat(first).double().mean()), "chance": float(torch.cat(chance).mean())}
+
+
+def prompts_near_their_own(audio: torch.Tensor, text: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """For each class prompt the class whose clips are nearest to it on average [shape=(C,)]; 0, 1, ... is right.
+
+    Parameters
+    ----------
+    audio : clip embeddings [shape=(N, D)], text : one embedding a class [shape=(C, D)], targets : classes [shape=(N,)].
+    """
+    means = torch.stack([audio[targets == label].mean(0) for label in range(len(text))])
+    return (text @ means.T).argmax(1)
 
 
 def _cpu(generator: torch.Generator) -> torch.Generator:

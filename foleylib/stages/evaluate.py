@@ -94,6 +94,8 @@ def _how(run: str, cfg: Params) -> dict:
     """How a run's clips came about, for its card."""
     source = cfg.source_run(run).clips.source
     how = cfg.sampling_of(run).model_dump() if source == "model" else {"source": source}
+    if source != "model" and cfg.is_decoded(run):
+        how["vocoder"] = cfg.sampling_of(run).vocoder
     if run in cfg.filters:
         how |= {"selection": cfg.filters[run].select.model_dump() | cfg.selection.model_dump()}
     return how
@@ -101,12 +103,14 @@ def _how(run: str, cfg: Params) -> dict:
 
 def _model_hashes(run: str, cfg: Params) -> dict[int, dict[str, str]]:
     """SHA-256 of the weights behind a run's clips, by training seed and part."""
-    parts = {"model": ("unet", "vae", "vocoder"), "reconstruction": ("vae", "vocoder"), "real": ()}
+    parts = ["unet"] if cfg.source_run(run).clips.source == "model" else []
+    if cfg.is_decoded(run):
+        parts += ["vae", "vocoder"] if cfg.sampling_of(run).vocoder == "hifigan" else ["vae"]
     names = {"vocoder": "model.safetensors"}
     return {
         seed: {
             part: weights_sha256(paths.ROOT / folder / part / names.get(part, "diffusion_pytorch_model.safetensors"))
-            for part in parts[cfg.source_run(run).clips.source]
+            for part in parts
         }
         for seed, folder in cfg.models_of(run).items()
     }

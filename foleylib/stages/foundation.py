@@ -36,7 +36,7 @@ def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) 
     return bundle.history_of(out)
 
 
-def job(cfg: Params, part: str, *inputs: str) -> Job:
+def job(cfg: Params, part: str, *inputs) -> Job:
     """How a part is trained; the folder of its resumable state changes with all that changes the training."""
     section, corpus = cfg.foundation.section(part), cfg.corpus_of("foundation")
     key = fingerprint(section, corpus, cfg.seed, cfg.precision, *inputs)

@@ -17,6 +17,7 @@ from foleylib.networks import clap as claps
 from foleylib.networks import pipeline as pipelines
 from foleylib.networks.pipeline import Pipeline
 from foleylib.networks.unet import unconditional
+from foleylib.networks.vocoder import GriffinLim
 from foleylib.params.runs import Sampling
 from foleylib.params.settings import Params
 from foleylib.runtime import clip_seeds, pick_device
@@ -26,9 +27,9 @@ from foleylib.sampling.sampler import SamplerOptions, sample
 def make(run: str, cfg: Params) -> Path:
     """Make data/samples/`run`/SEED for every model behind the run: audio/*.wav and manifest.parquet; returns the folder.
 
-    A run of source "model" is sampled from each seed of its system, with noise of that seed; "reconstruction" passes
-    test clips through VAE and vocoder; "real" takes validation clips, which no model was trained on, as a system of
-    their own against the test clips. Manifest: [id, path, label, target, prompt, seed].
+    A run of source "model" is sampled from each seed of its system, with noise of that seed. Other sources are clips of
+    the corpus or none at all (`params.runs.Clips`), which pass through VAE and vocoder where the run is made from a
+    model. Manifest: [id, path, label, target, prompt, seed].
     """
     source, out = cfg.entry("runs", run).clips.source, paths.SAMPLES / run
     shutil.rmtree(out, ignore_errors=True)
@@ -36,11 +37,11 @@ def make(run: str, cfg: Params) -> Path:
         if source == "model":
             manifest, waves = _sampled(paths.ROOT / folder, seed, cfg.sampling_of(run), cfg)
         else:
-            manifest, waves = _real(cfg, "test" if source == "reconstruction" else "val")
-        if source == "reconstruction":
-            device = pick_device(cfg.device)
-            pipeline, log_mel = pipelines.load(paths.ROOT / folder).to(device), corpus_front_end(cfg).to(device)
-            waves = pipelines.reconstruct(pipeline, waves, log_mel, batch_size=cfg.sampling.batch_size)
+            manifest, waves = _given(source, cfg)
+            if cfg.is_decoded(run):
+                pipeline = load_pipeline(paths.ROOT / folder, cfg, cfg.sampling_of(run))
+                log_mel = corpus_front_end(cfg).to(pick_device(cfg.device))
+                waves = pipelines.reconstruct(pipeline, waves, log_mel, batch_size=cfg.sampling.batch_size)
         samples.write(out / str(seed), manifest, waves.numpy(), cfg.corpus_of("sampling").rate)
     return out
 
@@ -52,14 +53,39 @@ def _sampled(folder: Path, seed: int, options: Sampling, cfg: Params) -> tuple[p
     return manifest, drawer.draw(manifest)
 
 
-def _real(cfg: Params, split: str) -> tuple[pd.DataFrame, torch.Tensor]:
-    """The first `clips_per_class` clips of each class in a split."""
-    folder = paths.CLIPS / cfg.sampling.corpus
+def _given(source: str, cfg: Params) -> tuple[pd.DataFrame, torch.Tensor]:
+    """`clips_per_class` clips of each class that no model made, by source (`params.runs.Clips`)."""
+    count, folder = cfg.sampling.clips_per_class, paths.CLIPS / cfg.sampling.corpus
     manifest = manifests.load(folder)
-    manifest = manifest[manifest.split == split].groupby("target").head(cfg.sampling.clips_per_class)
-    manifest = manifest.sort_values("target", kind="stable").reset_index(drop=True)
-    waves = manifests.Waves(folder, manifest)[np.arange(len(manifest))]
-    return manifest[["label", "target", "prompt", "id"]].assign(seed=0), waves
+    split = {"real": "val", "reconstruction": "test"}.get(source, "train")
+    manifest = manifest[manifest.split == split].sort_values("target", kind="stable").reset_index(drop=True)
+    rows = manifest.groupby("target").indices.values()
+    if source in ("one_clip", "medoid"):
+        chosen = [_medoid(own, cfg) if source == "medoid" else _one(own, cfg) for own in rows]
+        rows = [np.repeat(row, count) for row in chosen]
+    rows = np.concatenate([own[:count] for own in rows])
+    waves = manifests.Waves(folder, manifest)[rows]
+    if source == "silence":
+        waves = torch.zeros_like(waves)
+    if source == "noise":
+        waves = (0.1 * torch.randn(waves.shape, generator=torch.Generator().manual_seed(cfg.seed))).clamp(-1, 1)
+    manifest = manifest[["label", "target", "prompt", "id"]].iloc[rows].reset_index(drop=True).assign(seed=0)
+    if source not in ("real", "reconstruction", "training"):
+        number = manifest.groupby("label").cumcount()
+        manifest["id"] = [f"{label}-{n:04d}" for label, n in zip(manifest.label, number)]
+    return manifest, waves
+
+
+def _one(rows: np.ndarray, cfg: Params) -> int:
+    """A clip of a class, drawn."""
+    return int(np.random.default_rng([cfg.seed, len(rows)]).choice(rows))
+
+
+def _medoid(rows: np.ndarray, cfg: Params) -> int:
+    """The training clip of a class whose CLAP embedding is most similar to those of the others."""
+    _, arrays = load(paths.FEATURES / cfg.sampling.corpus, "train")
+    E = arrays["audio"][rows]
+    return int(rows[np.argmax(E @ E.sum(axis=0))])
 
 
 class Drawer:
@@ -74,7 +100,7 @@ class Drawer:
 
     def __init__(self, folder: Path, cfg: Params, options: Sampling | None = None, clap: claps.Clap | None = None):
         self.options, self.clap = options or cfg.sampling, clap or load_clap(cfg)
-        self.pipeline: Pipeline = pipelines.load(folder).to(pick_device(cfg.device))
+        self.pipeline = load_pipeline(folder, cfg, self.options)
         self.log_mel, self.samples = corpus_front_end(cfg), cfg.corpus_of("sampling").samples
         self.classes = class_rows(cfg, pipelines.prompts_of(folder))
         self.unconditional = unconditional(self.clap)
@@ -109,6 +135,14 @@ def class_rows(cfg: Params, prompts: dict[str, str] | None = None) -> pd.DataFra
     manifest = manifests.load(paths.CLIPS / cfg.sampling.corpus)
     classes = manifest.drop_duplicates("target").sort_values("target")[["label", "target", "prompt"]]
     return classes if prompts is None else classes.assign(prompt=classes.label.map(prompts))
+
+
+def load_pipeline(folder: Path, cfg: Params, options: Sampling) -> Pipeline:
+    """The model of a folder, on the device, with the vocoder that the options name."""
+    pipeline = pipelines.load(folder)
+    if options.vocoder == "griffin_lim":
+        pipeline.vocoder = GriffinLim(corpus_front_end(cfg).config)
+    return pipeline.to(pick_device(cfg.device))
 
 
 def corpus_front_end(cfg: Params) -> LogMel:

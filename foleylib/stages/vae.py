@@ -1,12 +1,16 @@
 """Stage vae: the autoencoder between log-mels and latents, and its latent scale."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from foleylib.audio.mel import front_end
+from foleylib import paths
+from foleylib.audio.io import resample
+from foleylib.audio.mel import LogMel, front_end
+from foleylib.datasets import manifest as manifests
 from foleylib.datasets.features import encode_moments, sample_latents
 from foleylib.networks import vae
 from foleylib.params.settings import Params
@@ -22,12 +26,15 @@ def make(cfg: Params) -> pd.DataFrame:
 
 def train(cfg: Params, out: Path) -> pd.DataFrame:
     """Train the VAE; its latent scale is measured once, on training clips, and stored in its config."""
+    corpus, settings = cfg.corpus_of("foundation"), cfg.foundation.vae
+    job = foundation.job(cfg, "vae", *([] if settings.others is None else [cfg.corpora[settings.others.corpus]]))
     _, waves = foundation.clips(cfg, "train")
     _, held = foundation.held_out(cfg)
-    corpus, job = cfg.corpus_of("foundation"), foundation.job(cfg, "vae")
     log_mel = front_end(corpus.rate, corpus.padding)
-    held_mels = None if held is None else log_mel(held)
-    model, history = fit_vae(cfg.foundation.vae, waves, log_mel, job, held_out=held_mels)
+    sets = [Mels(waves, log_mel), *_other_rates(cfg, "train")]
+    held_out = {} if held is None else {"": log_mel(held)}
+    held_out |= {f"_{own.log_mel.config.rate}": own.first(64) for own in _other_rates(cfg, "val") if len(own)}
+    model, history = fit_vae(settings, sets, job, held_out=held_out)
 
     log_mel = log_mel.cpu()
     rows = np.linspace(0, len(waves) - 1, min(512, len(waves))).astype(int)
@@ -39,26 +46,73 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
     return history
 
 
-def fit_vae(settings, waves, log_mel, job: Job, *, held_out: torch.Tensor | None = None):
-    """Train a VAE on the clips that `waves[indices]` reads; returns (model, history).
+@dataclass
+class Mels:
+    """Clips and the front end that makes their spectrograms, after resampling where they are stored at another rate."""
+
+    waves: manifests.Waves | torch.Tensor  # read by index [shape=(B, T)]
+    log_mel: LogMel
+    rate: int | None = None  # of the waves, where it is not the front end's
+
+    def __len__(self) -> int:
+        return len(self.waves)
+
+    def load(self, rows) -> torch.Tensor:
+        """Waves [shape=(B, T)] at the rate of the front end."""
+        waves, rate = self.waves[rows], self.log_mel.config.rate
+        if self.rate in (None, rate):
+            return waves
+        return torch.from_numpy(np.stack([resample(wave, self.rate, rate) for wave in waves.numpy()]))
+
+    def first(self, count: int) -> torch.Tensor:
+        """Spectrograms of up to `count` clips, spread over all [shape=(N, 1, T, n_mels)]."""
+        rows = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
+        return self.log_mel(self.load(rows))
+
+
+def _other_rates(cfg: Params, split: str) -> list[Mels]:
+    """The clips of a split of `foundation.vae.others`, once for each of its rates."""
+    others = cfg.foundation.vae.others
+    if others is None:
+        return []
+    folder, corpus = paths.CLIPS / others.corpus, cfg.corpora[others.corpus]
+    manifest = manifests.load(folder)
+    waves = manifests.Waves(folder, manifest[manifest.split == split])
+    return [Mels(waves, front_end(rate, corpus.padding), corpus.rate) for rate in others.rates]
+
+
+def fit_vae(settings, sets: list[Mels], job: Job, *, held_out: dict[str, torch.Tensor] | None = None):
+    """Train a VAE on the clips of all sets; returns (model, history).
 
     Parameters
     ----------
     settings : section `foundation.vae`.
-    log_mel : `audio.mel.LogMel` that makes the spectrograms.
-    held_out : mels [shape=(N, 1, T, n_mels)] whose reconstruction error is logged while training.
+    sets : their spectrograms have one shape, whatever the rate.
+    held_out : ending of the name -> mels [shape=(N, 1, T, n_mels)] whose reconstruction error is logged while training.
     """
     model = vae.build(settings.channels, settings.layers, settings.latent_channels, settings.groups, seed=job.seed)
-    mean = log_mel(waves[np.arange(min(64, len(waves)))]).mean()
-    torch.nn.init.constant_(model.decoder.conv_out.bias, float(mean))
-    log_mel.to(pick_device(job.device))
+    torch.nn.init.constant_(model.decoder.conv_out.bias, float(sets[0].first(64).mean()))
+    for own in sets:
+        own.log_mel.to(pick_device(job.device))
+    ends = np.cumsum([len(own) for own in sets])
+
+    def load(indices: np.ndarray) -> dict:
+        """Waves of each set by its number, of all sets' clips counted through."""
+        group = np.searchsorted(ends, indices, side="right")
+        starts = ends - [len(own) for own in sets]
+        return {str(i): sets[i].load(indices[group == i] - starts[i]) for i in np.unique(group)}
 
     def loss(module, batch: dict, generator: torch.Generator) -> Terms:
-        return vae_terms(module, log_mel(batch["waves"]), generator)
+        mels = torch.cat([own.log_mel(batch[str(i)]) for i, own in enumerate(sets) if str(i) in batch])
+        return vae_terms(module, mels, generator)
 
-    validate = None if held_out is None else lambda: reconstruction_error(model, held_out)
+    def validate() -> dict:
+        errors = {end: reconstruction_error(model, mels) for end, mels in held_out.items()}
+        return {f"{name}{end}": value for end, error in errors.items() for name, value in error.items()}
+
     trainable = Trainable(model, loss, settings.weights)
-    history = fit({"vae": trainable}, lambda i: {"waves": waves[i]}, len(waves), settings.train, job, validate=validate)
+    check = validate if held_out else None
+    history = fit({"vae": trainable}, load, int(ends[-1]), settings.train, job, validate=check)
     return model.cpu(), history
 
 
@@ -85,7 +139,7 @@ def reconstruction_error(model, mels: torch.Tensor, batch_size: int = 32) -> dic
     total = 0.0
     for part in mels.split(batch_size):
         part = part.to(model.device)
-        decoded = model.decode(model.encode(part).latent_dist.mean).sample
+        decoded = vae.reconstruct(model, part)
         total += float((decoded - part).abs().mean()) * len(part)
     return {"l1": total / len(mels)}
 

@@ -1,20 +1,23 @@
 """Stage vocoder: HiFi-GAN on real mels, first on the mel loss alone, then against its discriminators (Kong et al. 2020)."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 
+from foleylib import paths
 from foleylib.audio.mel import LogMel, front_end
+from foleylib.audio.stft import StftDistance
+from foleylib.networks import vae as vaes
 from foleylib.networks import vocoder
 from foleylib.networks.discriminators import Discriminators
 from foleylib.params.settings import Params
-from foleylib.runtime import pick_device
+from foleylib.runtime import pick_device, weights_sha256
 from foleylib.stages import foundation
 from foleylib.train import Job, Terms, Trainable, fit
 
-# lambda_mel = 45, lambda_fm = 2
-GENERATOR_WEIGHTS = {"adversarial": 1.0, "feature_matching": 2.0, "mel": 45.0}
 DISCRIMINATOR_WEIGHTS = {"real": 1.0, "fake": 1.0}
 
 
@@ -27,26 +30,31 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
     """Train the HiFi-GAN of the corpus' rate."""
     _, waves = foundation.clips(cfg, "train")
     _, held = foundation.held_out(cfg, 96)
-    corpus, job = cfg.corpus_of("foundation"), foundation.job(cfg, "vocoder")
-    log_mel = front_end(corpus.rate, corpus.padding)
-    model, history = fit_vocoder(cfg.foundation.vocoder, waves, log_mel, job, held_out=held)
+    corpus = cfg.corpus_of("foundation")
+    log_mel, vae = front_end(corpus.rate, corpus.padding), vaes.load(paths.FOUNDATION / "vae")
+    job = foundation.job(cfg, "vocoder", weights_sha256(paths.FOUNDATION / "vae"))
+    model, history = fit_vocoder(cfg.foundation.vocoder, waves, log_mel, vae, job, held_out=held)
     vocoder.save(model, out)
     job.forget()
     return history
 
 
-def fit_vocoder(settings, waves, log_mel: LogMel, job: Job, *, held_out: torch.Tensor | None = None):
+def fit_vocoder(settings, waves, log_mel: LogMel, vae, job: Job, *, held_out: torch.Tensor | None = None):
     """Train a generator, from step `settings.adversarial_from` on against discriminators too; returns (generator, history).
+
+    From step `settings.decoded_from` on it reads mels as the VAE decodes them, for the sound that they come from.
 
     Parameters
     ----------
     settings : section `foundation.vocoder`.
     waves : training clips, `waves[indices]` -> [shape=(B, T)].
-    log_mel : with "dataset" padding.
+    log_mel : with "dataset" padding; vae : of the foundation.
     held_out : clips [shape=(N, T)] whose mel error is logged while training.
     """
     mel, start = log_mel.config, settings.adversarial_from
-    config = vocoder.generator_config(mel.rate, n_mels=mel.n_mels, channels=settings.channels)
+    own = settings.upsampling
+    layers = {} if own is None else {"upsample_rates": own.rates, "upsample_kernels": own.kernels}
+    config = vocoder.generator_config(mel.rate, n_mels=mel.n_mels, channels=settings.channels, **layers)
     generator_net = vocoder.generator(config, seed=job.seed)
     generator_net.apply_weight_norm()
     discriminators = Discriminators(
@@ -55,13 +63,18 @@ def fit_vocoder(settings, waves, log_mel: LogMel, job: Job, *, held_out: torch.T
         scales=settings.scales,
         seed=job.seed,
     )
-    log_mel.to(pick_device(job.device))
+    device = pick_device(job.device)
+    distances = Distances(log_mel.to(device), StftDistance().to(device))
+    vae.to(device).eval()
 
     def waves_of(batch: dict, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         # One segment and one generated wave a step, shared by both sides.
         if "fake" not in batch:
             cpu = torch.Generator().manual_seed(generator.initial_seed())
-            mels = log_mel(batch["waves"])[:, 0]  # (B, frames, n_mels)
+            mels = log_mel(batch["waves"])
+            if settings.decoded_from is not None and batch["step"] >= settings.decoded_from:
+                mels = vaes.reconstruct(vae, mels)
+            mels = mels[:, 0]  # (B, frames, n_mels)
             batch["real"], mels = random_segments(batch["waves"], mels, settings.segment, mel.hop, cpu)
             batch["fake"] = vocoder.trim(generator_net(mels), mels.shape[1], mel.hop)
         return batch["real"], batch["fake"]
@@ -71,14 +84,19 @@ def fit_vocoder(settings, waves, log_mel: LogMel, job: Job, *, held_out: torch.T
 
     def generator_loss(module, batch: dict, generator: torch.Generator) -> Terms:
         against = discriminators if batch["step"] >= start else None
-        return generator_terms(against, log_mel, *waves_of(batch, generator))
+        return generator_terms(against, distances, *waves_of(batch, generator))
 
     trainables = {
         "discriminators": Trainable(discriminators, discriminators_loss, DISCRIMINATOR_WEIGHTS, start=start),
-        "generator": Trainable(generator_net, generator_loss, GENERATOR_WEIGHTS),
+        "generator": Trainable(generator_net, generator_loss, settings.weights),
     }
-    validate = None if held_out is None else lambda: {"mel": mel_error(generator_net, held_out, log_mel)}
-    history = fit(trainables, lambda i: {"waves": waves[i]}, len(waves), settings.train, job, validate=validate)
+
+    def validate() -> dict:
+        made = vocoder.errors(vocoder.resynthesise(generator_net, held_out, log_mel), held_out, log_mel)
+        return {name: values.mean() for name, values in made.items()}
+
+    check = None if held_out is None else validate
+    history = fit(trainables, lambda i: {"waves": waves[i]}, len(waves), settings.train, job, validate=check)
     return vocoder.remove_weight_norm(generator_net).cpu().eval(), history
 
 
@@ -118,13 +136,21 @@ def discriminator_terms(discriminators, real: torch.Tensor, fake: torch.Tensor) 
     }
 
 
-def generator_terms(discriminators, log_mel, real: torch.Tensor, fake: torch.Tensor) -> Terms:
-    """Losses of the generator (Eqs. 2 to 4): "mel" and, with discriminators, "adversarial" and "feature_matching".
+class Distances(NamedTuple):
+    """What compares a generated wave with the real one; HiFi-GAN takes the full band (fmax = rate / 2) for its mels."""
 
-    Their gradient also reaches the discriminators: clear it before the step of the discriminators, or freeze them.
-    `log_mel` maps waves to log-mels; HiFi-GAN takes the full band (fmax = rate / 2) here.
+    log_mel: Callable[[torch.Tensor], torch.Tensor]
+    stft: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def generator_terms(discriminators, distances: Distances, real: torch.Tensor, fake: torch.Tensor) -> Terms:
+    """Losses of the generator (Eqs. 2 to 4): "mel", "stft" and, with discriminators, "adversarial", "feature_matching".
+
+    The distance of spectra, "stft", is not HiFi-GAN's: without it a small generator loses the harmonics that lie
+    closer than its mel bands. The gradient also reaches the discriminators: clear it before their step, or freeze them.
     """
-    terms = {"mel": (log_mel(fake) - log_mel(real)).abs().mean()}
+    log_mel = distances.log_mel
+    terms = {"mel": (log_mel(fake) - log_mel(real)).abs().mean(), "stft": distances.stft(fake, real).mean()}
     if discriminators is None:
         return terms
     with torch.no_grad():
@@ -134,14 +160,3 @@ def generator_terms(discriminators, log_mel, real: torch.Tensor, fake: torch.Ten
     terms["adversarial"] = sum(((1 - score) ** 2).mean() for score, _ in of_fake)
     terms["feature_matching"] = sum((a - b).abs().mean() for a, b in pairs)
     return terms
-
-
-@torch.no_grad()
-def mel_error(model, waves: torch.Tensor, log_mel: LogMel, batch_size: int = 16) -> float:
-    """Mean absolute difference between the log-mels of waves (N, T) and of their re-synthesis, in nepers."""
-    total = 0.0
-    for part in waves.split(batch_size):
-        mels = log_mel(part.to(log_mel.basis.device))[:, 0]  # (B, frames, n_mels)
-        vocoded = vocoder.trim(model(mels), mels.shape[1], log_mel.config.hop)
-        total += float((log_mel(vocoded)[:, 0] - mels).abs().mean()) * len(part)
-    return total / len(waves)

@@ -5,11 +5,9 @@ A further class is a sound model in `broad` with its row of `MODELS` there, and 
 """
 
 import zlib
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-import yaml
 from scipy.fft import irfft, next_fast_len, rfft
 
 from foleylib.corpora.synth import broad, foley
@@ -49,7 +47,8 @@ def render(
     wave : np.ndarray [shape=(round(seconds * rate),)], float32
         Without DC; the peak is in [0.1, 0.95].
     info : dict
-        "events": [{"onset", "offset"}] in s within the clip, by onset; "parameters": {name: float, int or str}.
+        "events": [{"onset", "offset"}] in s within the clip, by onset; "parameters": {name: float, int or str};
+        "change": how many dB the last third is louder than the first.
     """
     _check_label(label)
     ranges = {"rate": (rate, 8000, 48000), "seconds": (seconds, 0.5, 10), "ambience": (ambience, 0, 1)}
@@ -65,7 +64,38 @@ def render(
     board.events.sort(key=lambda event: event["onset"])
     board.draw = space  # its own stream: the space does not depend on how much the model drew
     wave = _in_space(board, ambience)
-    return wave.astype(np.float32), {"events": board.events, "parameters": board.parameters}
+    first, _, last = (float(np.mean(part**2)) for part in np.array_split(wave, 3))
+    change = 10 * float(np.log10((last + 1e-10) / (first + 1e-10)))
+    return wave.astype(np.float32), {"events": board.events, "parameters": board.parameters, "change": change}
+
+
+def render_scene(
+    classes: Sequence[str], *, seed: int, index: int, rate: int, seconds: float, ambience: float = 1.0
+) -> tuple[np.ndarray, list[dict]]:
+    """Synthesise two or three sounds of different classes one after another, each at most half covered by the next.
+
+    Parameters are those of `render`; `classes` are those to draw from, by (seed, index).
+
+    Returns
+    -------
+    wave : np.ndarray [shape=(round(seconds * rate),), float32]
+    parts : what `render` tells of each sound, in order, with its "label" and the "onset" of its clip in s
+    """
+    draw = np.random.default_rng([seed, zlib.crc32(b"scene"), index])
+    count = int(draw.integers(2, 4))
+    labels = [classes[i] for i in draw.permutation(len(classes))[:count]]
+    length = max(0.5, 1.2 * seconds / count)
+    onsets = np.linspace(0, seconds - length, count)
+    wave, parts, fade = np.zeros(round(seconds * rate)), [], round(0.01 * rate)
+    for onset, label in zip(onsets, labels):
+        part, info = render(label, seed=seed, index=index, rate=rate, seconds=length, ambience=ambience)
+        part = part * draw.uniform(0.4, 1.0)
+        part[:fade] *= np.linspace(0, 1, fade)
+        part[-fade:] *= np.linspace(1, 0, fade)
+        first = min(round(onset * rate), wave.size - part.size)
+        wave[first : first + part.size] += part
+        parts.append({**info, "label": label, "onset": float(onset)})
+    return (wave * min(1.0, 0.95 / np.abs(wave).max())).astype(np.float32), parts
 
 
 def _in_space(board: Board, ambience: float) -> np.ndarray:
@@ -102,23 +132,6 @@ def _room(board: Board, decay: float, wet: float) -> np.ndarray:
     return response
 
 
-@cache
-def _texts() -> dict[str, dict]:
-    return yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text(encoding="utf8"))
-
-
 def _check_label(label: str) -> None:
     if label not in MODELS:
         raise ValueError(f"unknown label {label!r}: use one of {', '.join(BROAD)}")
-
-
-def captions(label: str) -> tuple[str, ...]:
-    """Several natural captions of a class."""
-    _check_label(label)
-    return tuple(_texts()[label]["captions"])
-
-
-def prompt(label: str) -> str:
-    """The plain prompt of a class, as in text-driven Foley generation."""
-    _check_label(label)
-    return _texts()[label]["prompt"]
