@@ -28,10 +28,10 @@ def make(cfg: Params) -> pd.DataFrame:
     return scores
 
 
-def compare(corpus: str, cfg: Params, *, limit: int = 20) -> pd.DataFrame:
+def compare(corpus: str, cfg: Params) -> pd.DataFrame:
     """Scores of validation clips as they are, from their mels, and through the VAE, against the corpus' test clips.
 
-    Up to `limit` clips of each class. KAD and coverage are means over classes, or of all clips at once where a class has
+    As many clips of each class as a run has (`sampling.clips_per_class`), where there are so many. KAD and coverage are means over classes, or of all clips at once where a class has
     fewer than four.
 
     Returns
@@ -45,7 +45,7 @@ def compare(corpus: str, cfg: Params, *, limit: int = 20) -> pd.DataFrame:
     networks = {"HiFi-GAN": own, "Griffin-Lim": vocoders.GriffinLim(log_mel.config).to(device)}
     manifest = manifests.load(paths.CLIPS / corpus).query("target >= 0")
     embed = _Embed(cfg, settings.rate)
-    held, waves = _clips(corpus, manifest[manifest.split == "val"].groupby("target").head(limit))
+    held, waves = _clips(corpus, manifest[manifest.split == "val"].groupby("target").head(cfg.sampling.clips_per_class))
     reference = embed(*_clips(corpus, manifest[manifest.split == "test"]))
 
     rows = {("real", "–"): _scores(reference, embed(held, waves), embed.judge.model.labels)}
