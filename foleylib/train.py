@@ -76,25 +76,16 @@ def fit(
     One row a step: step, every loss term, the norm of the gradient, validation; no clock, so that reruns are exact.
     The modules end with their averaged (EMA) weights, in eval mode.
     """
-    from accelerate import Accelerator
-
     if n < 1:
         raise ValueError("there is no training clip: check the corpus' train split")
-    mixed = "no" if job.precision == "float32" else job.precision
-    accelerator = Accelerator(cpu=pick_device(job.device).type == "cpu", mixed_precision=mixed)
+    accelerator = _accelerator(job)
     sides = {name: _Side(trainable, settings, accelerator) for name, trainable in trainables.items()}
     state_file = job.scratch / "state.pt"
     first, history = _resume(sides, state_file)
 
     with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
-        bar = progress(
-            range(first, settings.steps),
-            desc=job.scratch.parent.name,
-            initial=first,
-            total=settings.steps,
-            disable=not accelerator.is_main_process,
-        )
-        for step in bar:
+        bar = {"desc": job.scratch.parent.name, "initial": first, "total": settings.steps}
+        for step in progress(range(first, settings.steps), **bar, disable=not accelerator.is_main_process):
             # Every draw of the step comes from (seed, step, rank): a resumed run draws what the unbroken one did.
             generator = step_generator(accelerator.device, job.seed, step, accelerator.process_index)
             torch.manual_seed(generator.initial_seed())  # dropout and the like draw from the global stream
@@ -118,6 +109,13 @@ def fit(
     for side in sides.values():
         side.finish()
     return pd.DataFrame(history)
+
+
+def _accelerator(job: Job):
+    from accelerate import Accelerator
+
+    mixed = "no" if job.precision == "float32" else job.precision
+    return Accelerator(cpu=pick_device(job.device).type == "cpu", mixed_precision=mixed)
 
 
 def batch_indices(seed: int, step: int, n: int, batch: int) -> np.ndarray:

@@ -121,13 +121,10 @@ def facts(info: dict) -> dict[str, float | str]:
     """
     drawn = info["parameters"]
     ambience = drawn["ambience"]
-    known = drawn | {
+    return drawn | {
         "events": len(info["events"]),
         "change": info.get("change", 0.0),
         "distance": ambience * drawn["distance"],
         "reverberation": ambience * drawn["room_level"] * drawn["room_decay"],
         "background_snr": 60 - ambience * (60 - drawn["background_snr"]),
     }
-    if drawn.get("kind") in ("cough", "sneeze"):
-        known["act"] = f"{drawn['kind']} {len(info['events']) if drawn['kind'] == 'cough' else 1}"
-    return known

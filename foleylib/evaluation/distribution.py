@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist, pdist
 from foleylib.evaluation.frechet import MeanStd, pooled
 
 KAD_SCALE = 100  # as published
+NEIGHBOURS = 5  # of density and coverage, as published
 
 
 class Kad:
@@ -96,17 +97,23 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
-def reached(x: ArrayLike, y: ArrayLike, *, k: int = 5) -> np.ndarray:
+def neighbours(x: ArrayLike) -> int:
+    """k of density and coverage: 5, or all other clips of a smaller reference."""
+    return min(NEIGHBOURS, len(x) - 1)
+
+
+def reached(x: ArrayLike, y: ArrayLike, *, k: int | None = None) -> np.ndarray:
     """Which generated clips lie within the distance of each reference clip to its k-th nearest other one
     [shape=(N, M), bool]; see `density_coverage`."""
     x, y = pooled(x, y)
+    k = neighbours(x) if k is None else k
     if not 1 <= k < len(x):
         raise ValueError(f"k={k}: give 1 to {len(x) - 1}, the other clips of the reference")
     radii = np.partition(cdist(x, x), k, axis=1)[:, k]  # at 0 stands the clip itself
     return cdist(x, y) <= radii[:, None]
 
 
-def density_coverage(x: ArrayLike, y: ArrayLike, *, k: int = 5) -> DensityCoverage:
+def density_coverage(x: ArrayLike, y: ArrayLike, *, k: int | None = None) -> DensityCoverage:
     """Density and coverage of y on the neighbourhoods of x (Naeem et al. 2020, Eqs. 3 and 4).
 
     The neighbourhood of a reference clip is the ball that reaches its k-th nearest other reference clip. Density is the
@@ -118,12 +125,13 @@ def density_coverage(x: ArrayLike, y: ArrayLike, *, k: int = 5) -> DensityCovera
     ----------
     x, y : array_like [shape=(N, D) or (N, W, D)]
         embeddings of the reference and the generated clips; windows W are pooled
-    k : int
-        1 to N - 1; 5 as published
+    k : int, optional
+        1 to N - 1; by default 5 as published, or N - 1 where the reference is smaller
 
     Returns
     -------
     DensityCoverage
     """
     inside = reached(x, y, k=k)
+    k = neighbours(x) if k is None else k
     return DensityCoverage(float(inside.sum() / (k * inside.shape[1])), float(inside.any(axis=1).mean()))

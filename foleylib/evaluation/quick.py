@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foleylib.evaluation.distribution import kad, reached
+from foleylib.evaluation.distribution import density_coverage, kad
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.frechet import cosine_similarities, fad
 
@@ -12,14 +12,18 @@ from foleylib.evaluation.frechet import cosine_similarities, fad
 def quick(reference: Embeddings, generated: Embeddings, judge_labels: Sequence[str]) -> dict[str, float]:
     """KAD, coverage (on the judge) and FAD (on CLAP), means over classes; judge accuracy and CLAP score."""
     reference_clap = {label: reference.only(label)["clap"] for label in dict.fromkeys(generated.labels)}
-    pairs = [(reference.only(label)["judge"], generated.only(label)["judge"]) for label in reference_clap]
-    return {
-        "kad": float(np.mean([kad(x, y) for x, y in pairs])),
-        "coverage": float(np.mean([reached(x, y, k=min(5, len(x) - 1)).any(axis=1).mean() for x, y in pairs])),
+    return kad_and_coverage(reference, generated, "judge") | {
         "fad": average_fad(reference_clap, generated.labels, generated["clap"]),
         "judge_accuracy": float(judge_hits(generated, judge_labels).mean()),
         "clap_score": float(cosine_similarities(generated["clap"], generated["text"]).mean()),
     }
+
+
+def kad_and_coverage(reference: Embeddings, generated: Embeddings, embedder: str) -> dict[str, float]:
+    """Both class by class on the embeddings of a network ("judge", "clap"), then the mean."""
+    pairs = [(reference.only(c)[embedder], generated.only(c)[embedder]) for c in dict.fromkeys(generated.labels)]
+    coverage = [density_coverage(x, y).coverage for x, y in pairs]
+    return {"kad": float(np.mean([kad(x, y) for x, y in pairs])), "coverage": float(np.mean(coverage))}
 
 
 def average_fad(reference: dict[str, np.ndarray], labels: np.ndarray, clap: np.ndarray) -> float:

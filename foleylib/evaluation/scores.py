@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import softmax
 from scipy.stats import norm
 
-from foleylib.evaluation.distribution import Kad, reached
+from foleylib.evaluation.distribution import NEIGHBOURS, Kad, neighbours, reached
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.frechet import cosine_similarities
 from foleylib.evaluation.metrics import inception_score, kl_of_means
@@ -29,7 +29,6 @@ COLUMNS = [
 ]
 
 BOTH = ("judge", "clap")  # embedders
-NEIGHBOURS = 5  # of density and coverage
 
 
 def score(
@@ -38,8 +37,8 @@ def score(
     """Every metric for the whole set ("all"), each class, and the mean over classes ("average").
 
     KAD and coverage are on both embedders, density on the judge's; FAD is the Frechet distance of CLAP embeddings, FD
-    that of the judge's embeddings (in the papers VGGish and PANNs);
-    IS and KL are of the judge's posteriors, KL between the mean posteriors of a class (prompts, not clips, are paired).
+    that of the judge's embeddings (in the papers VGGish and PANNs). IS and KL are of the judge's posteriors, KL between
+    the mean posteriors of a class (prompts, not clips, are paired).
     Intervals are bootstraps over the run's clips with the reference held fixed.
 
     Returns
@@ -74,18 +73,17 @@ def _rows(
         return bootstrap_interval(len(generated), statistic, recentre=recentre, **options)
 
     def covered(embedder: str) -> Interval:
-        inside = reached(reference[embedder], generated[embedder], k=neighbours)
+        inside = reached(reference[embedder], generated[embedder])
         return over_clips(lambda rows: inside[:, rows].any(axis=1).mean(), recentre=True)
 
-    neighbours = min(NEIGHBOURS, len(reference) - 1)
-    inside = reached(reference["judge"], generated["judge"], k=neighbours).sum(axis=0) / neighbours  # (M,)
+    balls = reached(reference["judge"], generated["judge"]).sum(axis=0) / neighbours(reference["judge"])  # (M,)
     kads = {embedder: over_clips(Kad(reference[embedder], generated[embedder]), recentre=True) for embedder in BOTH}
     cosine = cosine_similarities(generated["clap"], generated["text"])
     hits = judge_hits(generated, judge_labels)
     table = [
         *(("kad", embedder, kads[embedder]) for embedder in BOTH),
         *(("coverage", embedder, covered(embedder)) for embedder in BOTH),
-        ("density", "judge", over_clips(lambda rows: inside[rows].mean())),
+        ("density", "judge", over_clips(lambda rows: balls[rows].mean())),
         ("fad", "clap", frechet("clap")),
         ("fd", "judge", frechet("judge")),
         ("clap_score", "clap", over_clips(lambda rows: cosine[rows].mean())),
@@ -190,7 +188,10 @@ def save_headlines(files: list[Path], out: Path) -> None:
 
 
 def headline_of(scores: list[dict]) -> dict[str, float]:
-    """The scores of the whole set and the averages of KAD, coverage (on the judge) and FAD, each the mean over seeds."""
+    """The scores of the whole set, and the class averages of KAD, coverage and FAD; each the mean over seeds.
+
+    Of a metric with several embedders it is the first, the judge's.
+    """
     values, first = defaultdict(list), {row["metric"]: row["embedder"] for row in reversed(scores)}
     for row in scores:
         if row["embedder"] != first[row["metric"]]:

@@ -24,9 +24,7 @@ class Corpus(Section):
     archive: Archive | None = None
     classes: Literal["foley", "broad"] | list[str] | None = None
     clips_per_class: dict[Literal["train", "val", "test"], Count] | None = None
-    scenes: dict[Literal["train", "val", "test"], Count] | None = (
-        None  # clips of two or three classes in turn, unlabelled
-    )
+    scenes: dict[Literal["train", "val", "test"], Count] | None = None  # two or three classes in turn, without a label
     folds: dict[Literal["train", "val", "test"], list[Positive]] | None = None
     split_fractions: dict[Literal["train", "val", "test"], Share] | None = None
     rate: Literal[16000, 24000, 32000, 48000]

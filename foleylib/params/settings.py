@@ -111,14 +111,13 @@ class Params(Section):
                     f"foundation.vae.others: corpora.{rates.corpus} must have seconds and padding of "
                     f"corpora.{self.foundation.corpus}, and a rate from which {rates.rates} can be made"
                 )
+        aside = {rates.corpus} - {section.corpus for section in users.values()} if rates is not None else set()
         for name, other in self.corpora.items():
-            if (
-                rates is not None
-                and name == rates.corpus
-                and name not in [section.corpus for section in users.values()]
+            if name not in aside and (other.rate, other.seconds, other.padding) != (
+                base.rate,
+                base.seconds,
+                base.padding,
             ):
-                continue
-            if (other.rate, other.seconds, other.padding) != (base.rate, base.seconds, base.padding):
                 raise ValueError(
                     f"corpora.{name}: rate, seconds or padding differs from that of corpora.{self.foundation.corpus}, "
                     "with whose VAE it is encoded"

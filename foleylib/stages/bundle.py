@@ -128,15 +128,14 @@ def _hashes(folder: Path) -> list[str]:
 
 
 def pack() -> None:
-    """Copy what was trained here of models/foundation, models/latent_clap and models/judge to data/bundled; prints what.
+    """Copy what was trained here (foundation, Latent CLAP encoder, judge) to data/bundled, as float16; prints what.
 
-    Weights are kept as float16. SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
+    SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
     """
     head = ["git", "rev-parse", "HEAD"]
     commit = subprocess.run(head, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    for file in sorted(paths.FOUNDATION.glob("*/provenance.json")) + [
-        own for own in (paths.LATENT_CLAP / "provenance.json", paths.JUDGE / "provenance.json") if own.is_file()
-    ]:
+    folders = [*sorted(paths.FOUNDATION.glob("*")), paths.LATENT_CLAP, paths.JUDGE]
+    for file in filter(Path.is_file, (folder / "provenance.json" for folder in folders)):
         source, out, provenance = file.parent, paths.BUNDLED / file.parent.name, json.loads(file.read_text())
         if "commit" in provenance:  # noted by an earlier packing
             print(f"{source.name}: came from the bundle, left alone")

@@ -22,7 +22,7 @@ def make(cfg: Params) -> pd.DataFrame:
     """
     history = foundation.make("clap", cfg, train)
     held, waves = foundation.held_out(cfg)
-    if waves is not None and not cfg.foundation.clap.confused:
+    if waves is not None and (held.target >= 0).any() and not cfg.foundation.clap.confused:
         check_prompts(clap.load(paths.FOUNDATION / "clap", pick_device(cfg.device)), held, waves, cfg)
     return history
 
@@ -53,10 +53,12 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
 
     def validate(model: clap.Clap) -> dict:
         audio, text = model.embed_audio(held_waves, rate).cpu(), model.embed_text(list(held.caption)).cpu()
-        labelled = targets >= 0
-        accuracy = retrieval_accuracy(audio[labelled], model.embed_text(prompts).cpu(), targets[labelled])
         own = {f"own_{name}": value for name, value in retrieval_within(audio, text, targets).items()}
-        return {"zero_shot": accuracy, "cosine": (audio * text).sum(1).mean(), **own}
+        labelled = targets >= 0
+        if labelled.any():
+            prompted = model.embed_text(prompts).cpu()
+            own["zero_shot"] = retrieval_accuracy(audio[labelled], prompted, targets[labelled])
+        return own | {"cosine": (audio * text).sum(1).mean()}
 
     job, check = foundation.job(cfg, "clap"), None if held_waves is None else validate
     texts = manifest[["caption", "prompt"]].reset_index(drop=True)

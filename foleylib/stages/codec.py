@@ -1,4 +1,6 @@
-"""Stage codec: what VAE and vocoder leave of real clips, beside Griffin-Lim in the vocoder's place and beside other real clips."""
+"""Stage codec: what VAE and vocoder leave of real clips, beside Griffin-Lim and beside other real clips."""
+
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -7,17 +9,14 @@ import torch
 from foleylib import paths
 from foleylib.audio.mel import front_end
 from foleylib.datasets import manifest as manifests
-from foleylib.evaluation.distribution import kad, reached
 from foleylib.evaluation.embeddings import Embeddings, embed_clips
-from foleylib.evaluation.quick import judge_hits
+from foleylib.evaluation.quick import judge_hits, kad_and_coverage
 from foleylib.networks import clap as claps
 from foleylib.networks import judge as judges
 from foleylib.networks import vae as vaes
 from foleylib.networks import vocoder as vocoders
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device, progress, write_csv
-
-FEWEST = 4  # clips of a class, of each of two sets, that are compared by themselves
 
 
 def make(cfg: Params) -> pd.DataFrame:
@@ -31,8 +30,8 @@ def make(cfg: Params) -> pd.DataFrame:
 def compare(corpus: str, cfg: Params) -> pd.DataFrame:
     """Scores of validation clips as they are, from their mels, and through the VAE, against the corpus' test clips.
 
-    As many clips of each class as a run has (`sampling.clips_per_class`), where there are so many. KAD and coverage are means over classes, or of all clips at once where a class has
-    fewer than four.
+    As many clips of each class as a run has (`sampling.clips_per_class`), where there are so many; KAD and coverage are
+    means over classes.
 
     Returns
     -------
@@ -44,32 +43,24 @@ def compare(corpus: str, cfg: Params) -> pd.DataFrame:
     own = vocoders.load(paths.FOUNDATION / "vocoder").to(device)
     networks = {"HiFi-GAN": own, "Griffin-Lim": vocoders.GriffinLim(log_mel.config).to(device)}
     manifest = manifests.load(paths.CLIPS / corpus).query("target >= 0")
-    embed = _Embed(cfg, settings.rate)
+    judge, clap = judges.load(paths.JUDGE, device=device), claps.load(paths.FOUNDATION / "clap", device)
     held, waves = _clips(corpus, manifest[manifest.split == "val"].groupby("target").head(cfg.sampling.clips_per_class))
-    reference = embed(*_clips(corpus, manifest[manifest.split == "test"]))
+    others, other_waves = _clips(corpus, manifest[manifest.split == "test"])
 
-    rows = {("real", "–"): _scores(reference, embed(held, waves), embed.judge.model.labels)}
+    def embed(rows: pd.DataFrame, waves: torch.Tensor) -> Embeddings:
+        texts = list(rows.label), list(rows.prompt)
+        return embed_clips(waves.numpy(), *texts, judge=judge, clap=clap, rate=settings.rate)
+
+    scores = partial(_scores, embed(others, other_waves), labels=judge.model.labels)
+    rows = {("real", "–"): scores(embed(held, waves))}
     ways = [(clips, name) for clips in ("real mels", "through the VAE") for name in networks]
     for clips, name in progress(ways, desc=f"codec {corpus}"):
         codec = vae if clips == "through the VAE" else None
         made = vocoders.resynthesise(networks[name], waves, log_mel, vae=codec).clamp(-1, 1)
         far = {key: float(values.mean()) for key, values in vocoders.errors(made, waves, log_mel).items()}
-        rows[clips, name] = far | _scores(reference, embed(held, made), embed.judge.model.labels)
+        rows[clips, name] = far | scores(embed(held, made))
     columns = list(dict.fromkeys(key for row in reversed(rows.values()) for key in row))
     return pd.DataFrame.from_dict(rows, orient="index")[columns].rename_axis(["clips", "vocoder"])
-
-
-class _Embed:
-    """Judge and CLAP, loaded once."""
-
-    def __init__(self, cfg: Params, rate: int):
-        device = pick_device(cfg.device)
-        self.judge, self.rate = judges.load(paths.JUDGE, device=device), rate
-        self.clap = claps.load(paths.FOUNDATION / "clap", device)
-
-    def __call__(self, manifest: pd.DataFrame, waves: torch.Tensor) -> Embeddings:
-        options = {"judge": self.judge, "clap": self.clap, "rate": self.rate}
-        return embed_clips(waves.numpy(), list(manifest.label), list(manifest.prompt), **options)
 
 
 def _clips(corpus: str, rows: pd.DataFrame) -> tuple[pd.DataFrame, torch.Tensor]:
@@ -77,14 +68,11 @@ def _clips(corpus: str, rows: pd.DataFrame) -> tuple[pd.DataFrame, torch.Tensor]
     return rows, manifests.Waves(paths.CLIPS / corpus, rows)[np.arange(len(rows))]
 
 
-def _scores(reference: Embeddings, clips: Embeddings, labels) -> dict[str, float]:
-    sets, scores = [(reference.only(label), clips.only(label)) for label in dict.fromkeys(clips.labels)], {}
-    if min(len(part) for pair in sets for part in pair) < FEWEST:
-        sets = [(reference, clips)]
-    for name in ("judge", "clap"):
-        pairs = [(x[name], y[name]) for x, y in sets]
-        scores[f"kad, {name}"] = float(np.mean([kad(x, y) for x, y in pairs]))
-        covered = [reached(x, y, k=min(5, len(x) - 1)).any(axis=1).mean() for x, y in pairs]
-        scores[f"coverage, {name}"] = float(np.mean(covered))
+def _scores(reference: Embeddings, clips: Embeddings, *, labels) -> dict[str, float]:
+    scores = {
+        f"{metric}, {name}": value
+        for name in ("judge", "clap")
+        for metric, value in kad_and_coverage(reference, clips, name).items()
+    }
     known = set(clips.labels) <= set(labels)
     return scores | ({"accuracy, judge": float(judge_hits(clips, labels).mean())} if known else {})

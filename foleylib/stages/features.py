@@ -1,4 +1,4 @@
-"""Stage features: what is computed once per corpus, posterior moments of the latents and the conditions of each clip."""
+"""Stage features: what is computed once per corpus, posterior moments of the latents and the clips' conditions."""
 
 import os
 import shutil

@@ -139,8 +139,8 @@ def score_test_clips(cfg: Params) -> tuple[pd.DataFrame, np.ndarray, pd.Series]:
 
 
 def explained(predicted: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """R^2 of each parameter [shape=(P,)]: 1 - squared error / variance, over the clips that have it (both [shape=(N, P)]);
-    NaN for a parameter of fewer than two clips."""
+    """R^2 of each parameter [shape=(P,)], 1 - squared error / variance, over the clips that have it; NaN for fewer than
+    two. Both arrays are [shape=(N, P)], standardised."""
     there = np.isfinite(known)
     count = np.maximum(there.sum(axis=0), 1)
     mean = np.where(there, known, 0).sum(axis=0) / count

@@ -95,11 +95,11 @@ def fit_vae(settings, sets: list[Mels], job: Job, *, held_out: dict[str, torch.T
     for own in sets:
         own.log_mel.to(pick_device(job.device))
     ends = np.cumsum([len(own) for own in sets])
+    starts = [0, *ends[:-1]]
 
     def load(indices: np.ndarray) -> dict:
         """Waves of each set by its number, of all sets' clips counted through."""
         group = np.searchsorted(ends, indices, side="right")
-        starts = ends - [len(own) for own in sets]
         return {str(i): sets[i].load(indices[group == i] - starts[i]) for i in np.unique(group)}
 
     def loss(module, batch: dict, generator: torch.Generator) -> Terms:

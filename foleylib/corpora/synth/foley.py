@@ -151,7 +151,9 @@ def sneeze_cough(board: Board) -> None:
     length, voiced = board.uniform("length", 0.14, 0.3), board.uniform("voiced", 0.1, 0.5)
     count = board.choice("count", (1, 2, 2, 3)) if kind == "cough" else 1
     vowel = ((650 * tract, 5, 1.0), (1250 * tract, 6, 0.8), (2700 * tract, 6, 0.6), (3800 * tract, 5, 0.4))
-    for i, onset in enumerate(board.onsets(length + board.uniform("gap", 0.04, 0.25), count=count, room=0.2)):
+    onsets = board.onsets(length + board.uniform("gap", 0.04, 0.25), count=count, room=0.2)
+    board.parameters["act"] = f"{kind} {len(onsets)}"
+    for i, onset in enumerate(onsets):
         if kind == "sneeze":
             onset += _inhale(board, onset, pitch, vowel)
         t = board.time(board.near(length) * (1.3 if kind == "sneeze" else 1.0))
