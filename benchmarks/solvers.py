@@ -1,4 +1,4 @@
-"""Which solver, in how many steps: average FAD on *validation* clips beside seconds per clip, of trained models.
+"""Which solver, in how many steps: KAD, coverage and FAD on *validation* clips beside seconds per clip, of trained models.
 
 ./run python -m benchmarks.solvers [--system ldm]
 """
@@ -12,19 +12,22 @@ from benchmarks import timing
 from foleylib import paths
 from foleylib.networks import pipeline
 from foleylib.networks import unet as unets
+from foleylib.networks.pipeline import SPACINGS
 from foleylib.params import settings
 from foleylib.params.runs import Sampling
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
 from foleylib.stages.embedders import Validation
 
-CASES = ["dpm++:5", "dpm++:8", "dpm++:10", "dpm++:15", "dpm++:20", "ddim:20:0", "ddim:40:1"]
+CASES = [f"dpm++:{steps}:{spacing}" for steps in (5, 8, 10, 15, 20) for spacing in SPACINGS]
+CASES += ["dpm++:100:leading", "ddim:40:0", "ddim:40:1", "ddim:200:1"]
 
 
 def options_of(case: str, sampling: Sampling) -> Sampling:
-    """`solver:steps[:eta]` as a change of `sampling`."""
-    solver, steps, *eta = case.split(":")
-    return sampling.changed(solver=solver, steps=int(steps), **({"eta": float(eta[0])} if eta else {}))
+    """`dpm++:steps:spacing` or `ddim:steps:eta` as a change of `sampling`."""
+    solver, steps, last = case.split(":")
+    how = {"spacing": last} if solver == "dpm++" else {"eta": float(last)}
+    return sampling.changed(solver=solver, steps=int(steps), **how)
 
 
 def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
@@ -51,7 +54,8 @@ def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
     n = count * len(validation.embedders.texts)
     table = timing.rows(seconds, baseline=arguments.cases[-1], items=n, unit="clip")
     by_case = pd.DataFrame(scores).groupby("case")
-    scored = by_case.mean().join(by_case.fad.agg(fad_min="min", fad_max="max"))
+    ranges = [by_case[name].agg(["min", "max"]).add_prefix(f"{name}_") for name in ("kad", "coverage", "fad")]
+    scored = by_case.mean().join(ranges)
     return table.assign(seconds_per_clip=table.seconds / n).join(scored, on="case")
 
 
@@ -60,14 +64,18 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="settings file")
     parser.add_argument("--system", default="ldm", help="of the section systems; its models must have been trained")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds of the system")
-    parser.add_argument("--cases", nargs="+", default=CASES, help="solver:steps[:eta]; the last is the baseline")
+    parser.add_argument(
+        "--cases", nargs="+", default=CASES, help="dpm++:steps:spacing or ddim:steps:eta; the last is the baseline"
+    )
     parser.add_argument("--clips-per-class", type=int, default=15)
     parser.add_argument("--out", type=Path, default=timing.OUT, help="folder of the results")
     arguments = parser.parse_args(argv)
     cfg = settings.load(arguments.params)
     machine = timing.environment(pick_device(cfg.device))
     table = measure(cfg, arguments)
-    print(table[["case", "fad", "fad_min", "fad_max", "judge_accuracy"]].round(3).to_string(index=False))
+    print(
+        table[["case", "kad", "coverage", "fad", "judge_accuracy", "seconds_per_clip"]].round(3).to_string(index=False)
+    )
     name = "solvers" if arguments.system == "ldm" else f"solvers_{arguments.system}"
     sampling = {"sampling": cfg.sampling.model_dump(mode="json")}
     return timing.report(name, table, arguments=arguments, machine=machine, more=sampling)

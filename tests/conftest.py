@@ -87,7 +87,7 @@ def tiny_root(tmp_path_factory):
     clap = settings["foundation"]["clap"]
     clap |= {"dim": 48, "text": {"vocabulary": 300, "hidden": 16, "layers": 1, "heads": 2, "max_tokens": 40}}
     clap["audio"] |= {"seconds": 0.32, "width": 8, "depths": [1, 1], "heads": [1, 2]}
-    settings["judge"] |= {"widths": [4, 8], "embedding_dim": 8}
+    settings["judge"] |= {"corpus": "foley", "widths": [4, 8], "embedding_dim": 8}
     settings["selection"] |= {"relax_after": 3, "relax_by": 0.05, "cap": 2}
     settings["device"] = "cpu"
     (root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -9,10 +9,11 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks import corpus_preparation, latent_clap_loss, models, solvers, timing, training_step
+from benchmarks import corpus_preparation, latent_clap_loss, models, solvers, timing, training_step, zero_shot
 from foleylib import train
 from foleylib.audio.mel import FRONT_ENDS, LogMel
 from foleylib.corpora.prepare import prepare
+from foleylib.corpora.synth import render
 from foleylib.diffusion.latent_clap_loss import LatentClapLoss
 from foleylib.diffusion.process import Prediction, add_noise
 from foleylib.params import settings
@@ -227,13 +228,30 @@ def test_published_sizes_need_cuda_or_a_device(monkeypatch):
 
 
 def test_solvers(project, tiny, run):
-    cases = ["dpm++:2", "ddim:2:0"]
+    cases = ["dpm++:2:log_snr", "dpm++:2:leading", "ddim:2:0"]
     small = ("--params", project / "params.yaml", "--seeds", 0, 1, "--clips-per-class", 2, "--cases", *cases)
-    columns = ["seconds_per_clip", "kad", "coverage", "fad", "judge_accuracy", "clap_score", "fad_min", "fad_max"]
+    columns = ["seconds_per_clip", "kad", "coverage", "fad", "judge_accuracy", "clap_score"]
+    columns += [f"{name}_{end}" for name in ("kad", "coverage", "fad") for end in ("min", "max")]
     written = run("solvers", *small, columns=columns)
     assert parts_by_case(written) == {case: ["total"] for case in cases}
     for row in written["rows"]:
         assert row["fad_min"] <= row["fad"] <= row["fad_max"] and row["items"] == 4
-    assert written["rows"][0]["fad"] != written["rows"][1]["fad"] and written["rows"][1]["ratio"] == 1
+    assert len({row["fad"] for row in written["rows"]}) == 3 and written["rows"][2]["ratio"] == 1
     with pytest.raises(ValueError, match="solver"):
-        solvers.options_of("euler:2", tiny.sampling)
+        solvers.options_of("euler:2:1", tiny.sampling)
+
+
+def test_zero_shot_of_the_classes_that_are_shared(tiny, tiny_parts):
+    table = zero_shot.measure(tiny_parts.clap, tiny)
+    assert list(table.columns) == ["recordings", "class", "clips", "accuracy", "chance"]
+    for name, rows in zip(("foley", "broad"), (table.iloc[:3], table.iloc[3:])):  # all clips and two classes each
+        whole, classes = rows.iloc[0], rows.iloc[1:]
+        assert whole["class"] == "all" and whole.clips == classes.clips.sum() and (rows.chance == 0.5).all(), name
+        assert whole.accuracy == pytest.approx((classes.accuracy * classes.clips).sum() / whole.clips)
+        assert set(classes["class"]) <= set(render.BROAD)
+
+
+def test_recordings_of_the_zero_shot_benchmark_are_those_of_profile_real():
+    cfg = zero_shot.real_recordings()
+    assert (cfg.corpora["foley"].kind, cfg.corpora["broad"].kind) == ("dcase2023t7", "esc50")
+    assert set(zero_shot.ESC10.values()) <= set(render.BROAD)

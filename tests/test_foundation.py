@@ -2,19 +2,22 @@
 
 import re
 import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from networks import module_sha256
+from safetensors.torch import load_file
 
 from foleylib import paths
 from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
 from foleylib.params import settings as params
 from foleylib.runtime import parameters
-from foleylib.stages import bundle, features, finetune, pretrain
+from foleylib.stages import bundle, clap, features, finetune, foundation, pretrain, vae, vocoder
 from foleylib.stages.ldm import new_unet
 
 PART = "ldm_large"
@@ -101,6 +104,32 @@ def test_a_size_goes_through_the_bundle(trained, cfg, monkeypatch, capsys):
         ValueError, match="rate of 24000 Hz, the bundled ldm_large is for 16000 Hz: put it back, or set"
     ):
         bundle.copy_bundled(PART, section, "foundation.ldm", corpus, trained.parent / "other")
+
+
+@pytest.mark.parametrize("part", ["clap", "vae", "vocoder", PART])
+def test_a_part_of_the_bundle_is_trained_further(trained, cfg, monkeypatch, part):
+    stage = {"clap": clap, "vae": vae, "vocoder": vocoder}.get(part)
+    make = stage.make if stage else partial(pretrain.make, part)
+    folder, section = trained.parent / part, cfg.foundation.section(part)
+    bundle.write_provenance(folder, section, cfg.foundation.corpus, cfg, 1.0, pd.DataFrame({"loss": [1.0]}))
+    monkeypatch.setattr("subprocess.run", lambda *args, **options: SimpleNamespace(stdout="c0ffee\n"))
+    bundle.pack()
+    section = cfg.foundation.ldm if part == PART else section
+    one_step = section.changed(train=section.train.model_dump() | {"steps": 1, "lr": 1e-6, "warmup": 0})
+    further = with_foundation(cfg, source="finetuned", **{"ldm" if part == PART else part: one_step})
+    kept, scratch = state_of(paths.BUNDLED / part), with_foundation(further, source="scratch")
+    for settings, near in ((further, True), (scratch, False)):
+        assert len(make(settings)) == 1
+        state = state_of(folder)
+        assert near == (set(state) == set(kept) and all(torch.allclose(state[k], kept[k], atol=1e-4) for k in kept))
+    keys = {foundation.job(settings, part).scratch for settings in (further, scratch)}
+    assert len(keys) == 2 and not any(key.exists() for key in keys)
+
+
+def state_of(folder) -> dict:
+    """The weights of a part, without the statistics that a batch norm keeps."""
+    file = next((folder / "unet" if (folder / "unet").is_dir() else folder).glob("*.safetensors"))
+    return {k: v.float() for k, v in load_file(file).items() if v.is_floating_point() and "running_" not in k}
 
 
 def test_a_size_is_taken_from_a_checkpoint_of_the_same_parts(trained, cfg, tmp_path):

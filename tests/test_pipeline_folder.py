@@ -120,6 +120,10 @@ def test_solvers(pipeline):
     assert ddim.timesteps[[0, 1, -1]].tolist() == [996, 991, 1]
     assert ddim.config.set_alpha_to_one is False and ddim.config.clip_sample is False
     assert pipelines.scheduler(pipeline.noise, "dpm++").config.solver_order == 2
+    for spacing, least in (("leading", 91), ("log_snr", 0), ("karras", 0)):
+        solver = pipelines.scheduler(pipeline.noise, "dpm++", spacing)
+        solver.set_timesteps(10)
+        assert len(set(solver.timesteps.tolist())) == 10 and solver.timesteps.min() == least, spacing
     with pytest.raises(ValueError, match="'euler', not one of ddim, dpm"):
         pipelines.scheduler(pipeline.noise, "euler")
 

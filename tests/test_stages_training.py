@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foleylib.audio.augment import spec_augment
 from foleylib.audio.mel import FRONT_ENDS, LogMel, front_end
 from foleylib.audio.stft import StftDistance
 from foleylib.datasets.features import sample_latents
@@ -67,7 +68,10 @@ def test_contrastive_loss_of_one_group_is_least_where_all_agree(tiny_parts):
 
 def test_clap_overfits_a_batch(tiny, tmp_path):
     steps = Train(steps=60, batch_size=4, lr=3e-3, warmup=5, validate_every=60, ema_decay=0.0)
-    section, waves = tiny.foundation.clap.changed(train=steps.model_dump()), tones(4)
+    section, waves = (
+        tiny.foundation.clap.changed(train=steps.model_dump(), classmates=1, microphone_share=0.0),
+        tones(4),
+    )
     prompts = ["low tone", "dog", "bright rain", "a whistle, high"]
 
     def validate(model):
@@ -75,7 +79,7 @@ def test_clap_overfits_a_batch(tiny, tmp_path):
         return {"zero_shot": clap.retrieval_accuracy(audio, text, torch.arange(4))}
 
     texts = pd.DataFrame({"caption": [f"{text}, far away" for text in prompts], "prompt": prompts})
-    model, history = clap.fit_clap(section, waves, texts, Job(0, tmp_path, device="cpu"), validate=validate)
+    model, history = clap.fit_clap(section, waves, texts, Job(0, tmp_path, device="cpu"), rate=16000, validate=validate)
     assert history.contrastive.iloc[-5:].mean() < 0.5 * history.contrastive.iloc[:3].mean()
     assert history.val_zero_shot.iloc[-1] == 1.0 and not model.training
 
@@ -87,6 +91,36 @@ def test_which_texts_are_true_of_which_clips():
     assert clap.described(captions, prompts, torch.zeros(4, dtype=bool)).int().tolist() == own
     first = clap.described(captions, prompts, torch.tensor([True, False, False, False])).int()
     assert first[:, 0].tolist() == [1, 1, 1, 0] and first[:, 1:].tolist() == [row[1:] for row in own]
+
+
+def test_half_of_a_step_comes_in_groups_of_a_class():
+    classes = np.repeat(["dog", "rain", "bell", ""], [40, 40, 40, 3])
+    members = {name: np.flatnonzero(classes == name) for name in set(classes)}
+    drawn = np.random.default_rng(0).permutation(len(classes))[:32]
+    before, step = drawn.copy(), clap.with_classmates(drawn, classes, members, size=4)
+    assert step.shape == (32,) and (step[:16] == drawn[:16]).all() and (drawn == before).all()
+    for group, leader in zip(step[16:].reshape(-1, 4), drawn[16::4]):
+        assert group[0] == leader and len(set(classes[group])) == 1
+        assert len(set(group)) == (4 if classes[leader] else len(set(group))) and leader not in group[1:]
+    assert (clap.with_classmates(drawn, classes, members, size=4) == step).all()
+    assert (clap.with_classmates(drawn, classes, members, size=1) == drawn).all()
+    alone = clap.with_classmates(
+        np.arange(4), np.array(list("abcd")), {c: np.array([i]) for i, c in enumerate("abcd")}, size=2
+    )
+    assert alone.tolist() == [0, 1, 2, 2]  # a class of one clip is drawn again
+
+
+def test_uniformity_in_closed_form():
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    expected = np.log((2 * np.exp(-4) + np.exp(-8)) / 3)  # squared distances 2, 2 and 4
+    assert clap.uniformity(x).item() == pytest.approx(expected, rel=1e-5)
+    assert clap.uniformity(x[[0, 0]]).item() == pytest.approx(0, abs=1e-6)
+    apart = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=bool)
+    assert clap.uniformity(x, apart).item() == pytest.approx(-4, rel=1e-5)
+    nothing = clap.uniformity(x.requires_grad_(), torch.zeros(3, 3, dtype=bool))
+    assert nothing == 0
+    clap.uniformity(x).backward()
+    assert torch.isfinite(x.grad).all()
 
 
 def test_retrieval_of_a_clip_by_its_own_caption():
@@ -294,7 +328,7 @@ def test_known_parameters_are_asked_of_the_clips_that_have_them():
     clips, targets = noise(4, 8000), torch.tensor([0, 1, 2, 0])
     known = torch.tensor([[9.0, 9.0], [9.0, 9.0], [torch.nan, 0.5], [-1.0, torch.nan]])
     terms = judge.judge_terms(model, clips, targets, known, generator=seeded(), mixup_alpha=1.0)
-    features = judge.spec_augment(model.features(clips), generator=seeded())
+    features = spec_augment(model.features(clips), generator=seeded())
     said = model.classify(features)["parameters"]
     assert terms["parameters"].item() == pytest.approx(
         float((said[2, 1] - 0.5) ** 2 + (said[3, 0] + 1) ** 2) / 2, rel=1e-4
@@ -331,44 +365,6 @@ def test_share_of_the_variance_that_is_explained():
     assert judge.explained(np.full((3, 2), 2.0), known).tolist() == pytest.approx([0, 0])
     alone = np.array([[1.0, np.nan], [np.nan, np.nan]])
     assert np.isnan(judge.explained(np.zeros((2, 2)), alone)).all()
-
-
-def test_augmentation_is_drawn_and_mild():
-    clips = 0.1 * noise(64, 8000)
-    one, again, other = (judge.augment(clips, generator=seeded(s), rate=16000) for s in (1, 1, 2))
-    assert torch.equal(one, again) and not torch.equal(one, other) and one.shape == clips.shape
-    level = 20 * (one.std(dim=1) / clips.std(dim=1)).log10()
-    assert -20 < level.min() < -3 and 3 < level.max() < 20
-    silent = judge.augment(torch.zeros(200, 8000), generator=seeded(), rate=16000).std(dim=1)
-    assert 0.3 < float((silent > 0).float().mean()) < 0.7  # noise for half of the clips
-    assert 1e-4 <= silent[silent > 0].min() and silent.max() <= 10**-1.5 * 1.01
-
-
-def test_gain_and_shift():
-    clips = noise(8, 4000)
-    moved = judge.gain_and_shift(clips, generator=seeded(), gain_db=6.0)
-    gains = moved.abs().amax(dim=1) / clips.abs().amax(dim=1)
-    assert gains.min() >= 0.501 and gains.max() <= 1.996 and gains.std() > 0.1
-    assert torch.allclose(moved.sort().values, (clips * gains[:, None]).sort().values, atol=1e-6)
-    assert not torch.allclose(moved, clips * gains[:, None], atol=0.1)
-
-
-def test_spec_augment():
-    masked = judge.spec_augment(torch.ones(8, 1, 100, 64), generator=seeded(), stripes=1, time=0.1, frequency=0.1)
-    columns, rows = masked.sum(dim=3)[:, 0], masked.sum(dim=2)[:, 0]
-    assert ((columns == 0).sum(dim=1) <= 10).all() and ((rows == 0).sum(dim=1) <= 6).all()
-    assert (columns == 0).any() and (rows == 0).any() and ((masked == 0) | (masked == 1)).all()
-    unmasked = judge.spec_augment(torch.ones(8, 1, 100, 64), generator=seeded(), stripes=0)
-    assert (unmasked == 1).all()
-
-
-def test_mixup():
-    targets = torch.eye(8)
-    features, mixed = judge.mixup(targets, targets, generator=seeded(), alpha=1.0)
-    assert torch.equal(features, mixed) and torch.allclose(mixed.sum(dim=1), torch.ones(8)) and (mixed < 1).any()
-    assert judge.mixup(targets, 2 * targets, generator=seeded(), alpha=0)[1].equal(2 * targets)
-    with pytest.raises(ValueError, match="alpha"):
-        judge.mixup(targets, targets, generator=seeded(), alpha=-1)
 
 
 def test_judge_learns_two_classes(tiny, tmp_path):

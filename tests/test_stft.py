@@ -1,10 +1,11 @@
-"""The multi-resolution STFT distance: closed forms, what it sees beside a mel, gradients at silence."""
+"""Multi-resolution STFT distance: closed forms, what it sees beside a mel, gradients at silence. Griffin-Lim: librosa's."""
 
+import librosa
 import numpy as np
 import pytest
 import torch
 
-from foleylib.audio.stft import StftDistance
+from foleylib.audio.stft import StftDistance, griffin_lim
 
 
 def noise(*shape, seed=0):
@@ -38,3 +39,13 @@ def test_gradient_is_finite_at_silence():
     StftDistance()(waves, noise(1, 4000)).sum().backward()
     assert torch.isfinite(waves.grad).all()
     assert torch.isfinite(StftDistance()(noise(1, 4000), torch.zeros(1, 4000))).all()
+
+
+def test_griffin_lim_is_librosas_for_each_clip_of_a_batch():
+    waves = torch.cat([noise(1, 4000), noise(1, 4000).cumsum(1) / 30])
+    magnitudes = torch.stft(waves, 512, 128, window=torch.hann_window(512), return_complex=True).abs()
+    ours = griffin_lim(magnitudes, hop=128, iterations=8, seed=3)
+    options = {"n_iter": 8, "hop_length": 128, "n_fft": 512}
+    theirs = [librosa.griffinlim(S, random_state=np.random.default_rng(3), **options) for S in magnitudes.numpy()]
+    assert ours.shape == (2, 128 * (magnitudes.shape[2] - 1))
+    np.testing.assert_allclose(ours, np.stack(theirs), atol=2e-4 * float(ours.abs().max()))

@@ -1,10 +1,39 @@
-"""Multi-resolution STFT distance: what embedders that read mels cannot see of a wave, its fine structure in time and
-frequency."""
+"""Short-time spectra: waves from magnitudes alone (Griffin-Lim), and a distance that sees what mels do not."""
 
+import numpy as np
 import torch
 from torch import nn
 
 FLOOR = 1e-5  # magnitude under the natural logarithm, as in `audio.mel`
+
+EPSILON = 1e-16  # under the magnitudes whose phase is taken
+
+
+@torch.no_grad()
+def griffin_lim(
+    magnitudes: torch.Tensor, *, hop: int, iterations: int = 20, momentum: float = 0.99, seed: int = 0
+) -> torch.Tensor:
+    """Waves [shape=(B, (frames - 1) * hop)] whose STFT magnitudes come near to those given, each from the same start.
+
+    The fast algorithm of Perraudin et al. (2013) from random phases, equal to `librosa.griffinlim` of one clip with
+    `random_state=numpy.random.default_rng(seed)`, but for a batch at once and on any device.
+
+    Parameters
+    ----------
+    magnitudes : of a centred STFT with a Hann window [shape=(B, n_fft // 2 + 1, frames)].
+    iterations : 20 are as good as 60 by `StftDistance` on the Foley corpus.
+    momentum : 0 is the algorithm of Griffin and Lim (1984).
+    """
+    n_fft, (_, bins, frames) = 2 * (magnitudes.shape[1] - 1), magnitudes.shape
+    window = torch.hann_window(n_fft, device=magnitudes.device)
+    phases = torch.from_numpy(2 * np.pi * np.random.default_rng(seed).random((bins, frames))).to(magnitudes)
+    angles, previous = torch.polar(torch.ones_like(phases), phases), 0.0
+    for _ in range(iterations):
+        waves = torch.istft(magnitudes * angles, n_fft, hop, window=window, length=hop * (frames - 1))
+        rebuilt = torch.stft(waves, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
+        angles = rebuilt - momentum / (1 + momentum) * previous
+        angles, previous = angles / (angles.abs() + EPSILON), rebuilt
+    return torch.istft(magnitudes * angles, n_fft, hop, window=window, length=hop * (frames - 1))
 
 
 class StftDistance(nn.Module):

@@ -94,15 +94,26 @@ def text_encoder(model):
     return encoder.eval()
 
 
-def scheduler(noise: dict, solver: str):
-    """DDIM as AudioLDM samples (uniform stride, offset 1), or second-order DPM-Solver++ for few steps."""
+# How the steps of DPM-Solver++ lie: uniform in n without the last, uniform in log-SNR (Lu et al. 2022), or as Karras
+# et al. (2022) have them. Of few steps the first visits no low noise, the others end in it.
+SPACINGS = {
+    "leading": {"timestep_spacing": "leading", "steps_offset": 1},
+    "log_snr": {"use_lu_lambdas": True},
+    "karras": {"use_karras_sigmas": True},
+}
+
+
+def scheduler(noise: dict, solver: str, spacing: str = "leading"):
+    """DDIM as AudioLDM samples (uniform stride, offset 1), or second-order DPM-Solver++ for few steps, spaced as a key
+    of `SPACINGS` says."""
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-    common = {**noise, "beta_schedule": "scaled_linear", "steps_offset": 1, "timestep_spacing": "leading"}
+    common = {**noise, "beta_schedule": "scaled_linear"}
     if solver == "ddim":
-        return DDIMScheduler(clip_sample=False, set_alpha_to_one=False, **common)
+        return DDIMScheduler(clip_sample=False, set_alpha_to_one=False, **SPACINGS["leading"], **common)
     if solver == "dpm++":
-        return DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, **common)
+        steps = SPACINGS[spacing]
+        return DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, **steps, **common)
     raise ValueError(f"solver is '{solver}', not one of ddim, dpm++")
 
 

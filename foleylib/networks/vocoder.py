@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from foleylib.audio.mel import FRONT_ENDS, LogMel, MelConfig, mel_basis
-from foleylib.audio.stft import StftDistance
+from foleylib.audio.stft import StftDistance, griffin_lim
 from foleylib.networks import vae as vaes
 from foleylib.runtime import load_strictly
 
@@ -118,28 +118,24 @@ def load(folder: str | Path) -> nn.Module:
 class GriffinLim(nn.Module):
     """Waves without a network, called as a generator is: what every vocoder is to be measured by.
 
-    Magnitudes by the pseudo-inverse of the mel filters, their phases by the fast algorithm of Perraudin et al. (2013)
-    as librosa has it, from a random start that `seed` fixes.
+    Magnitudes by the pseudo-inverse of the mel filters, phases by `audio.stft.griffin_lim`.
     """
 
-    def __init__(self, config: MelConfig, *, iterations: int = 60, seed: int = 0) -> None:
+    def __init__(self, config: MelConfig, *, iterations: int = 20) -> None:
         super().__init__()
-        self.config, self.iterations, self.seed = config, iterations, seed
+        self.config, self.iterations = config, iterations
         self.register_buffer("inverse", torch.linalg.pinv(mel_basis(config).double()).float(), persistent=False)
 
     @torch.no_grad()
     def forward(self, mels: torch.Tensor) -> torch.Tensor:
         """Waves [shape=(B, frames * hop)] of log-mels [shape=(B, frames, n_mels)]."""
-        from librosa import griffinlim
-
         hop, half = self.config.hop, self.config.padding == "dataset"
         magnitudes = (self.inverse @ mels.to(self.inverse.dtype).exp().transpose(1, 2)).clamp(min=0)
-        # librosa's frames stand at whole hops, those of "dataset" half a hop later: a frame more at the ends, then cut.
+        # Its frames stand at whole hops, those of "dataset" half a hop later: a frame more at the ends, then cut.
         magnitudes = nn.functional.pad(magnitudes, (int(half), 1), mode="replicate")
-        options = {"n_iter": self.iterations, "hop_length": hop, "n_fft": self.config.n_fft, "random_state": self.seed}
-        waves = np.stack([griffinlim(S, **options) for S in magnitudes.cpu().numpy()])  # each from the same start
+        waves = griffin_lim(magnitudes, hop=hop, iterations=self.iterations)
         first = hop // 2 if half else 0
-        return torch.from_numpy(waves[:, first : first + mels.shape[1] * hop]).to(mels.device)
+        return waves[:, first : first + mels.shape[1] * hop]
 
 
 def trim(waves: torch.Tensor, frames: int, hop: int) -> torch.Tensor:

@@ -39,7 +39,8 @@ class Sampling(Section):
     clips_per_class: Positive
     solver: Literal["ddim", "dpm++"]
     steps: Positive
-    eta: Share
+    spacing: Literal["leading", "log_snr", "karras"] = "leading"  # of the steps of dpm++
+    eta: Share  # of ddim
     guidance: Amount
     batch_size: Positive
     vocoder: Literal["hifigan", "griffin_lim"] = "hifigan"  # the foundation's, or none

@@ -1,6 +1,6 @@
 """From a condition to a latent: solvers, classifier-free guidance, a seed for each clip."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -18,11 +18,12 @@ class SamplerOptions:
     eta: float = 1.0  # of ddim: 1 adds noise at every step, 0 none
     guidance: float = 2.0  # w of u + w (c - u); 1 needs no unconditional pass
     batch_size: int = 32
+    spacing: str = "leading"  # of dpm++ (`networks.pipeline.scheduler`)
 
     @classmethod
     def of(cls, section) -> "SamplerOptions":
         """The options of a section `params.runs.Sampling`."""
-        return cls(section.solver, section.steps, section.eta, section.guidance, section.batch_size)
+        return cls(**{field.name: getattr(section, field.name) for field in fields(cls)})
 
 
 @torch.no_grad()
@@ -63,7 +64,7 @@ def _sample_batch(pipeline, condition, unconditional, shape, seeds, options, bar
 
     # Start from noise that is drawn on the CPU, so that a clip is the same on any device.
     device = pipeline.unet.device
-    solver = scheduler(pipeline.noise, options.solver)
+    solver = scheduler(pipeline.noise, options.solver, options.spacing)
     streams = [step_generator("cpu", seed) for seed in seeds]
     z = _noise(streams, shape, device) * solver.init_noise_sigma
     condition, unconditional = condition.to(device), unconditional.to(device)

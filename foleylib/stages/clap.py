@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
 
 from foleylib import paths
+from foleylib.audio.augment import through_microphone
 from foleylib.networks import clap
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
@@ -62,26 +64,31 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
 
     job, check = foundation.job(cfg, "clap"), None if held_waves is None else validate
     texts = manifest[["caption", "prompt"]].reset_index(drop=True)
-    model, history = fit_clap(cfg.foundation.clap, waves, texts, job, validate=check)
+    start = foundation.initial("clap", cfg, clap.load)
+    model, history = fit_clap(cfg.foundation.clap, waves, texts, job, rate=rate, start=start, validate=check)
     model.save(out)
     job.forget()
     return history
 
 
-def fit_clap(settings, waves, texts: pd.DataFrame, job: Job, *, validate=None):
-    """Train a CLAP from scratch; returns (clap, history).
+def fit_clap(settings, waves, texts: pd.DataFrame, job: Job, *, rate: int, start=None, validate=None):
+    """Train a CLAP; returns (clap, history).
 
     Parameters
     ----------
     settings : section `foundation.clap`.
-    waves : clips, `waves[indices]` -> [shape=(B, T)].
-    texts : [caption, prompt], a row a clip; a step takes the prompt for a share `settings.prompt_share` of its clips.
+    waves : clips at `rate` Hz, `waves[indices]` -> [shape=(B, T)].
+    texts : [caption, prompt], a row a clip; clips of one prompt are a class.
+    start : a CLAP that is trained further, with its own vocabulary; without it, one is drawn anew.
     validate : `validate(clap)` returns scalars for the history.
     """
-    model = clap.build(settings, [*texts.caption, *texts.prompt.unique()], seed=job.seed)
+    model = start or clap.build(settings, [*texts.caption, *texts.prompt.unique()], seed=job.seed)
     ids = {name: torch.from_numpy(texts[name].factorize()[0]) for name in ("caption", "prompt")}
 
+    members = texts.groupby("prompt").indices
+
     def load(indices) -> dict:
+        indices = with_classmates(indices, texts.prompt.to_numpy(), members, size=settings.classmates)
         rows = texts.iloc[indices]
         batch = {"waves": waves[indices], "captions": list(rows.caption), "prompts": list(rows.prompt)}
         return batch | {f"{name}_ids": values[indices] for name, values in ids.items()}
@@ -89,15 +96,44 @@ def fit_clap(settings, waves, texts: pd.DataFrame, job: Job, *, validate=None):
     def loss(module, batch: dict, generator: torch.Generator) -> Terms:
         draws, count = _cpu(generator), len(batch["waves"])
         gain = 10 ** (torch.empty(count, 1).uniform_(-0.5, 0.2, generator=draws))
+        waves = batch["waves"] * gain.to(batch["waves"])
+        recorded = through_microphone(waves, generator=draws, rate=rate)
+        elsewhere = torch.rand(count, 1, generator=draws) < settings.microphone_share
+        waves = torch.where(elsewhere.to(waves.device), recorded, waves)
         plain = torch.rand(count, generator=draws) < settings.prompt_share
         said = [p if is_plain else c for p, c, is_plain in zip(batch["prompts"], batch["captions"], plain)]
         same = described(batch["caption_ids"], batch["prompt_ids"], plain.to(batch["waves"].device))
-        return contrastive_terms(module, batch["waves"] * gain.to(batch["waves"]), said, same)
+        return contrastive_terms(module, waves, said, same)
 
     check = None if validate is None else lambda: validate(model)
-    trainable = Trainable(model, loss, {"contrastive": 1.0})
+    trainable = Trainable(model, loss, {"contrastive": 1.0, "uniformity": settings.uniformity})
     history = fit({"clap": trainable}, load, len(waves), settings.train, job, validate=check)
     return model.cpu().eval(), history
+
+
+def with_classmates(indices: np.ndarray, classes: np.ndarray, members: dict, *, size: int) -> np.ndarray:
+    """The clips of a step [shape=(B,)] with half of them in groups of one class: what tells apart clips of a class is
+    learned from them.
+
+    The first half stays as drawn. Of the rest, every `size`-th clip stays and the others are drawn from its class (with
+    repetition where the class is smaller), by a generator that the stayers seed.
+
+    Parameters
+    ----------
+    indices : as drawn at random [shape=(B,)].
+    classes : the class of every clip, anything hashable [shape=(N,)]; members : the clips of each class.
+    size : 1 leaves all as drawn.
+    """
+    if size == 1:
+        return indices
+    half = len(indices) // 2
+    kept, grouped = indices[:half], indices[half:].copy()
+    rng = np.random.default_rng(grouped)
+    for start in range(0, len(grouped), size):
+        own, count = members[classes[grouped[start]]], len(grouped[start + 1 : start + size])
+        others = own[own != grouped[start]] if len(own) > 1 else own
+        grouped[start + 1 : start + size] = rng.choice(others, count, replace=count > len(others))
+    return np.concatenate([kept, grouped])
 
 
 def described(captions: torch.Tensor, prompts: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
@@ -118,7 +154,8 @@ def contrastive_terms(model: clap.Clap, waves: torch.Tensor, texts: list[str], s
     """The symmetric contrastive loss of CLAP, with every true pair a positive.
 
     With the diagonal alone true this is the published loss. Where a text is true of several clips of the batch, the
-    target is uniform over them (Yang et al. 2022, UniCL).
+    target is uniform over them (Yang et al. 2022, UniCL). The second term, uniformity, keeps embeddings apart that the
+    first would leave together as soon as their classes differ from the rest: those of all clips, and of all texts.
 
     Parameters
     ----------
@@ -128,7 +165,22 @@ def contrastive_terms(model: clap.Clap, waves: torch.Tensor, texts: list[str], s
     to_text = model.model.logit_scale_a.exp() * audio @ text.T
     to_audio = model.model.logit_scale_t.exp() * text @ audio.T
     targets = (true / true.sum(1, keepdim=True) for true in (same.float(), same.T.float()))
-    return {"contrastive": sum(map(F.cross_entropy, (to_text, to_audio), targets)) / 2}
+    contrastive = sum(map(F.cross_entropy, (to_text, to_audio), targets)) / 2
+    apart = torch.tensor([[one != other for other in texts] for one in texts], device=audio.device)
+    return {"contrastive": contrastive, "uniformity": (uniformity(audio) + uniformity(text, apart)) / 2}
+
+
+def uniformity(x: torch.Tensor, apart: torch.Tensor | None = None) -> torch.Tensor:
+    """log E[exp(-2 |x_i - x_j|^2)] over pairs of unit embeddings [shape=(B, D)] (Wang and Isola 2020, with t = 2).
+
+    0 where all are one; the less, the more evenly they lie on the sphere. `apart` names the pairs that count
+    [shape=(B, B), bool]; without it, all but each with itself. 0 without any.
+    """
+    counted = ~torch.eye(len(x), dtype=torch.bool, device=x.device) if apart is None else apart
+    if not counted.any():
+        return x.new_zeros(())
+    squared = 2 - 2 * x @ x.T  # of unit vectors
+    return torch.logsumexp((-2 * squared)[counted], 0) - counted.sum().log()
 
 
 def retrieval_accuracy(audio: torch.Tensor, text: torch.Tensor, targets: torch.Tensor) -> float:

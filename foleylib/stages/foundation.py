@@ -1,6 +1,7 @@
 """What the stages of the foundation share: the source of a part, its training clips, its training job."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,21 +25,36 @@ def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) 
     out = paths.FOUNDATION / part
     shutil.rmtree(out, ignore_errors=True)
     section, source = cfg.foundation.section(part), cfg.foundation.source
-    if source == "scratch":
+    if source in ("scratch", "finetuned"):
         start = time.perf_counter()
         history = train(cfg, out)
         bundle.write_provenance(out, section, cfg.foundation.corpus, cfg, time.perf_counter() - start, history)
     elif source == "bundled":
-        name = f"foundation.sizes.{part}" if part in cfg.foundation.sizes else f"foundation.{part}"
-        bundle.copy_bundled(part, section, name, cfg.corpus_of("foundation"), out)
+        _unpack(part, cfg, out)
     else:
         bundle.take(part, cfg, out)
     return bundle.history_of(out)
 
 
+def _unpack(part: str, cfg: Params, out: Path) -> None:
+    name = f"foundation.sizes.{part}" if part in cfg.foundation.sizes else f"foundation.{part}"
+    bundle.copy_bundled(part, cfg.foundation.section(part), name, cfg.corpus_of("foundation"), out)
+
+
+def initial(part: str, cfg: Params, load: Callable):
+    """The bundle's part, read by `load(folder)`, where `foundation.source` says that training goes on from it; or None."""
+    if cfg.foundation.source != "finetuned":
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        _unpack(part, cfg, Path(folder) / part)
+        return load(Path(folder) / part).train()
+
+
 def job(cfg: Params, part: str, *inputs) -> Job:
     """How a part is trained; the folder of its resumable state changes with all that changes the training."""
     section, corpus = cfg.foundation.section(part), cfg.corpus_of("foundation")
+    if cfg.foundation.source == "finetuned":
+        inputs = (*inputs, bundle.provenance_of(paths.BUNDLED / part))
     key = fingerprint(section, corpus, cfg.seed, cfg.precision, *inputs)
     return Job(cfg.seed, paths.SCRATCH / f"foundation-{part}" / key, cfg.device, cfg.precision)
 

@@ -34,7 +34,7 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
     section, folder = cfg.foundation.section(out.name), paths.FEATURES / cfg.foundation.corpus
     parts = load_parts(paths.FOUNDATION)
     data = training_splits(folder, "audio", parts["vae"].config.scaling_factor)
-    unet = new_unet(cfg, out.name, cfg.seed)
+    unet = foundation.initial(out.name, cfg, unets.load) or new_unet(cfg, out.name, cfg.seed)
     job = foundation.job(cfg, out.name, (folder / "features.json").read_text())
     loss = DiffusionLoss(
         alphas_bar(cfg),

@@ -34,7 +34,7 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
     sets = [Mels(waves, log_mel), *_other_rates(cfg, "train")]
     held_out = {} if held is None else {"": log_mel(held)}
     held_out |= {f"_{own.log_mel.config.rate}": own.first(64) for own in _other_rates(cfg, "val") if len(own)}
-    model, history = fit_vae(settings, sets, job, held_out=held_out)
+    model, history = fit_vae(settings, sets, job, start=foundation.initial("vae", cfg, vae.load), held_out=held_out)
 
     log_mel = log_mel.cpu()
     rows = np.linspace(0, len(waves) - 1, min(512, len(waves))).astype(int)
@@ -81,17 +81,20 @@ def _other_rates(cfg: Params, split: str) -> list[Mels]:
     return [Mels(waves, front_end(rate, corpus.padding), corpus.rate) for rate in others.rates]
 
 
-def fit_vae(settings, sets: list[Mels], job: Job, *, held_out: dict[str, torch.Tensor] | None = None):
+def fit_vae(settings, sets: list[Mels], job: Job, *, start=None, held_out: dict[str, torch.Tensor] | None = None):
     """Train a VAE on the clips of all sets; returns (model, history).
 
     Parameters
     ----------
     settings : section `foundation.vae`.
     sets : their spectrograms have one shape, whatever the rate.
+    start : a VAE that is trained further; without it, one is drawn anew.
     held_out : ending of the name -> mels [shape=(N, 1, T, n_mels)] whose reconstruction error is logged while training.
     """
-    model = vae.build(settings.channels, settings.layers, settings.latent_channels, settings.groups, seed=job.seed)
-    torch.nn.init.constant_(model.decoder.conv_out.bias, float(sets[0].first(64).mean()))
+    model = start
+    if model is None:
+        model = vae.build(settings.channels, settings.layers, settings.latent_channels, settings.groups, seed=job.seed)
+        torch.nn.init.constant_(model.decoder.conv_out.bias, float(sets[0].first(64).mean()))
     for own in sets:
         own.log_mel.to(pick_device(job.device))
     ends = np.cumsum([len(own) for own in sets])

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from foleylib import paths
-from foleylib.audio.mel import LogMel, front_end
+from foleylib.audio.mel import LogMel, MelConfig, front_end
 from foleylib.audio.stft import StftDistance
 from foleylib.networks import vae as vaes
 from foleylib.networks import vocoder
@@ -33,13 +33,14 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
     corpus = cfg.corpus_of("foundation")
     log_mel, vae = front_end(corpus.rate, corpus.padding), vaes.load(paths.FOUNDATION / "vae")
     job = foundation.job(cfg, "vocoder", weights_sha256(paths.FOUNDATION / "vae"))
-    model, history = fit_vocoder(cfg.foundation.vocoder, waves, log_mel, vae, job, held_out=held)
+    start = foundation.initial("vocoder", cfg, vocoder.load)
+    model, history = fit_vocoder(cfg.foundation.vocoder, waves, log_mel, vae, job, initial=start, held_out=held)
     vocoder.save(model, out)
     job.forget()
     return history
 
 
-def fit_vocoder(settings, waves, log_mel: LogMel, vae, job: Job, *, held_out: torch.Tensor | None = None):
+def fit_vocoder(settings, waves, log_mel: LogMel, vae, job: Job, *, initial=None, held_out: torch.Tensor | None = None):
     """Train a generator, from step `settings.adversarial_from` on against discriminators too; returns (generator, history).
 
     From step `settings.decoded_from` on it reads mels as the VAE decodes them, for the sound that they come from.
@@ -49,13 +50,11 @@ def fit_vocoder(settings, waves, log_mel: LogMel, vae, job: Job, *, held_out: to
     settings : section `foundation.vocoder`.
     waves : training clips, `waves[indices]` -> [shape=(B, T)].
     log_mel : with "dataset" padding; vae : of the foundation.
+    initial : a generator that is trained further (its discriminators are new); without it, one is drawn anew.
     held_out : clips [shape=(N, T)] whose mel error is logged while training.
     """
     mel, start = log_mel.config, settings.adversarial_from
-    own = settings.upsampling
-    layers = {} if own is None else {"upsample_rates": own.rates, "upsample_kernels": own.kernels}
-    config = vocoder.generator_config(mel.rate, n_mels=mel.n_mels, channels=settings.channels, **layers)
-    generator_net = vocoder.generator(config, seed=job.seed)
+    generator_net = initial or _new_generator(settings, mel, job.seed)
     generator_net.apply_weight_norm()
     discriminators = Discriminators(
         width=settings.discriminator_width,
@@ -98,6 +97,13 @@ def fit_vocoder(settings, waves, log_mel: LogMel, vae, job: Job, *, held_out: to
     check = None if held_out is None else validate
     history = fit(trainables, lambda i: {"waves": waves[i]}, len(waves), settings.train, job, validate=check)
     return vocoder.remove_weight_norm(generator_net).cpu().eval(), history
+
+
+def _new_generator(settings, mel: MelConfig, seed: int):
+    own = settings.upsampling
+    layers = {} if own is None else {"upsample_rates": own.rates, "upsample_kernels": own.kernels}
+    config = vocoder.generator_config(mel.rate, n_mels=mel.n_mels, channels=settings.channels, **layers)
+    return vocoder.generator(config, seed=seed)
 
 
 def random_segments(
