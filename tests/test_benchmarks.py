@@ -9,13 +9,14 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks import corpus_preparation, latent_clap_loss, models, solvers, timing, training_step, zero_shot
-from foleylib import train
+from benchmarks import corpus_preparation, judges, latent_clap_loss, models, solvers, timing, training_step, zero_shot
+from foleylib import paths, train
 from foleylib.audio.mel import FRONT_ENDS, LogMel
 from foleylib.corpora.prepare import prepare
 from foleylib.corpora.synth import render
 from foleylib.diffusion.latent_clap_loss import LatentClapLoss
 from foleylib.diffusion.process import Prediction, add_noise
+from foleylib.networks import judge
 from foleylib.params import settings
 from foleylib.params.base import Train
 from foleylib.stages.ldm import alphas_bar
@@ -239,6 +240,19 @@ def test_solvers(project, tiny, run):
     assert len({row["fad"] for row in written["rows"]}) == 3 and written["rows"][2]["ratio"] == 1
     with pytest.raises(ValueError, match="solver"):
         solvers.options_of("euler:2:1", tiny.sampling)
+
+
+def test_judges(project, tmp_path, capsys):
+    other = judge.build(["DogBark", "Rain"], rate=16000, widths=(4, 8), embedding_dim=8, seed=1)
+    other.save_pretrained(tmp_path / "other")
+    path = judges.main(["--judges", str(paths.JUDGE), str(tmp_path / "other"), "--out", str(tmp_path)])
+    table = pd.read_csv(path)
+    assert set(table.judge) == {"judge", "other"} and table.weights_sha256.nunique() == 2
+    runs = set(table.run)
+    assert {"ldm", "tuning"} <= runs and (table.groupby("judge").run.apply(set) == runs).all()
+    ours, theirs = (own.set_index("run") for _, own in table.groupby("judge"))
+    assert (ours.kad != theirs.kad).any() and table.coverage.between(0, 1).all() and table.accuracy.between(0, 1).all()
+    assert "Spearman" in capsys.readouterr().out
 
 
 def test_zero_shot_of_the_classes_that_are_shared(tiny, tiny_parts):
