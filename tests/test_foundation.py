@@ -1,5 +1,6 @@
 """Other sizes of the LDM: trained, packed, unpacked, taken from a checkpoint, and fine-tuned like the first."""
 
+import copy
 import re
 import shutil
 from functools import partial
@@ -13,12 +14,14 @@ from networks import module_sha256
 from safetensors.torch import load_file
 
 from foleylib import paths
+from foleylib.audio.mel import front_end
 from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
 from foleylib.params import settings as params
 from foleylib.runtime import parameters
 from foleylib.stages import bundle, clap, features, finetune, foundation, pretrain, vae, vocoder
 from foleylib.stages.ldm import new_unet
+from foleylib.train import Job
 
 PART = "ldm_large"
 
@@ -122,8 +125,21 @@ def test_a_part_of_the_bundle_is_trained_further(trained, cfg, monkeypatch, part
         assert len(make(settings)) == 1
         state = state_of(folder)
         assert near == (set(state) == set(kept) and all(torch.allclose(state[k], kept[k], atol=1e-4) for k in kept))
+        assert bundle.provenance_of(folder).get("start", {}).get("commit") == ("c0ffee" if near else None)
     keys = {foundation.job(settings, part).scratch for settings in (further, scratch)}
     assert len(keys) == 2 and not any(key.exists() for key in keys)
+
+
+def test_a_frozen_encoder_leaves_the_latents_as_they_are(cfg, tiny_parts, tmp_path):
+    section = cfg.foundation.vae.changed(frozen_encoder=True)
+    clips, model = torch.randn(4, 10240), copy.deepcopy(tiny_parts.vae)
+    job = Job(0, tmp_path, "cpu")
+    trained, _ = vae.fit_vae(section, [vae.Mels(clips, front_end(16000, "dataset"))], job, start=model)
+    before, after = tiny_parts.vae.state_dict(), trained.state_dict()
+    moved = {key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}
+    assert moved == {"decoder", "post_quant_conv"}
+    with pytest.raises(ValueError, match="would leave it untrained; set source to 'finetuned'"):
+        cfg.foundation.changed(vae=section.model_dump())
 
 
 def state_of(folder) -> dict:

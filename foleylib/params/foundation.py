@@ -71,6 +71,7 @@ class Vae(Section):
     latent_channels: Positive = 8
     groups: Positive
     weights: dict[Literal["l1", "l2", "kl"], Amount]
+    frozen_encoder: bool = False  # train the decoder alone, so that the latents stay as they are
     others: OtherRates | None = None  # one VAE then serves several sampling rates: all have 64 bands and a hop of 10 ms
     train: Train
 
@@ -166,6 +167,12 @@ class Foundation(Section):
         for where, folder in needed.items():
             if self.source == "checkpoint" and not folder:
                 raise ValueError(f"source 'checkpoint' needs '{where}': a folder of an AudioLDM pipeline")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_encoder_was_trained(self):
+        if self.vae.frozen_encoder and self.source == "scratch":
+            raise ValueError("vae.frozen_encoder: source 'scratch' would leave it untrained; set source to 'finetuned'")
         return self
 
     @model_validator(mode="after")

@@ -34,6 +34,7 @@ NOT_SIZES = {
     "uniformity",
     "confused",
     "others",
+    "frozen_encoder",
     "snr_gamma",
     "source",
     "corpus",
@@ -43,9 +44,17 @@ NOT_SIZES = {
 }
 
 
-def write_provenance(folder: Path, section, corpus: str, cfg: Params, seconds: float, history: pd.DataFrame) -> None:
-    """Write beside weights how they came to be: settings, corpus, seed, device, seconds, last held-out scores; and the
-    training history."""
+def write_provenance(
+    folder: Path,
+    section,
+    corpus: str,
+    cfg: Params,
+    seconds: float,
+    history: pd.DataFrame,
+    start: dict | None = None,
+) -> None:
+    """Write beside weights how they came to be: settings, corpus, seed, device, seconds, last held-out scores, and the
+    provenance of the weights that training started from, where there were any; and the training history."""
     history.to_csv(folder / "history.csv", index=False)
     last = history.dropna().iloc[-1] if len(history.dropna()) else history.iloc[-1]
     provenance = {
@@ -56,7 +65,7 @@ def write_provenance(folder: Path, section, corpus: str, cfg: Params, seconds: f
         "seconds": round(seconds),
         "held_out": {k: round(float(v), 5) for k, v in last.items()},
     }
-    write_json(folder / "provenance.json", provenance)
+    write_json(folder / "provenance.json", provenance | ({"start": start} if start else {}))
 
 
 def history_of(folder: Path) -> pd.DataFrame:

@@ -26,9 +26,11 @@ def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) 
     shutil.rmtree(out, ignore_errors=True)
     section, source = cfg.foundation.section(part), cfg.foundation.source
     if source in ("scratch", "finetuned"):
-        start = time.perf_counter()
+        begin = time.perf_counter()
         history = train(cfg, out)
-        bundle.write_provenance(out, section, cfg.foundation.corpus, cfg, time.perf_counter() - start, history)
+        start = bundle.provenance_of(paths.BUNDLED / part) if source == "finetuned" else None
+        seconds = time.perf_counter() - begin
+        bundle.write_provenance(out, section, cfg.foundation.corpus, cfg, seconds, history, start)
     elif source == "bundled":
         _unpack(part, cfg, out)
     else:

@@ -88,13 +88,16 @@ def fit_vae(settings, sets: list[Mels], job: Job, *, start=None, held_out: dict[
     ----------
     settings : section `foundation.vae`.
     sets : their spectrograms have one shape, whatever the rate.
-    start : a VAE that is trained further; without it, one is drawn anew.
+    start : a VAE that is trained further (with `settings.frozen_encoder` its decoder alone, so that the latents stay as
+        they are); without it, one is drawn anew.
     held_out : ending of the name -> mels [shape=(N, 1, T, n_mels)] whose reconstruction error is logged while training.
     """
     model = start
     if model is None:
         model = vae.build(settings.channels, settings.layers, settings.latent_channels, settings.groups, seed=job.seed)
         torch.nn.init.constant_(model.decoder.conv_out.bias, float(sets[0].first(64).mean()))
+    for part in (model.encoder, model.quant_conv):
+        part.requires_grad_(not settings.frozen_encoder)
     for own in sets:
         own.log_mel.to(pick_device(job.device))
     ends = np.cumsum([len(own) for own in sets])
