@@ -7,6 +7,8 @@ import pandas as pd
 import torch
 
 from foleylib import paths
+from foleylib.audio.augment import through_microphone
+from foleylib.audio.io import resample
 from foleylib.audio.mel import front_end
 from foleylib.datasets import manifest as manifests
 from foleylib.evaluation.embeddings import Embeddings, embed_clips
@@ -28,7 +30,8 @@ def make(cfg: Params) -> pd.DataFrame:
 
 
 def compare(corpus: str, cfg: Params) -> pd.DataFrame:
-    """Scores of validation clips as they are, from their mels, and through the VAE, against the corpus' test clips.
+    """Scores of validation clips as they are, disturbed a little, from their mels, and through the VAE, against the
+    corpus' test clips.
 
     As many clips of each class as a run has (`sampling.clips_per_class`), where there are so many; KAD and coverage are
     means over classes.
@@ -52,7 +55,8 @@ def compare(corpus: str, cfg: Params) -> pd.DataFrame:
         return embed_clips(waves.numpy(), *texts, judge=judge, clap=clap, rate=settings.rate)
 
     scores = partial(_scores, embed(others, other_waves), labels=judge.model.labels)
-    rows = {("real", "–"): scores(embed(held, waves))}
+    disturbed = {"real": waves} | slightly_disturbed(waves, settings.rate, seed=cfg.seed)
+    rows = {(name, "–"): scores(embed(held, clips)) for name, clips in disturbed.items()}
     ways = [(clips, name) for clips in ("real mels", "through the VAE") for name in networks]
     for clips, name in progress(ways, desc=f"codec {corpus}"):
         codec = vae if clips == "through the VAE" else None
@@ -61,6 +65,19 @@ def compare(corpus: str, cfg: Params) -> pd.DataFrame:
         rows[clips, name] = far | scores(embed(held, made))
     columns = list(dict.fromkeys(key for row in reversed(rows.values()) for key in row))
     return pd.DataFrame.from_dict(rows, orient="index")[columns].rename_axis(["clips", "vocoder"])
+
+
+def slightly_disturbed(waves: torch.Tensor, rate: int, *, seed: int) -> dict[str, torch.Tensor]:
+    """Clips [shape=(N, T)] changed by what an evaluation should forgive, by name: how much of a score is nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = 1e-3 * torch.randn(waves.shape, generator=generator)
+    there_and_back = [resample(resample(wave, rate, 22050), 22050, rate)[: len(wave)] for wave in waves.numpy()]
+    return {
+        "real, half as loud": waves / 2,
+        "real, noise at -60 dB": (waves + noise).clamp(-1, 1),
+        "real, by way of 22.05 kHz": torch.from_numpy(np.stack(there_and_back)),
+        "real, another microphone": through_microphone(waves, generator=generator, rate=rate).clamp(-1, 1),
+    }
 
 
 def _clips(corpus: str, rows: pd.DataFrame) -> tuple[pd.DataFrame, torch.Tensor]:
