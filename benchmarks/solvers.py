@@ -20,13 +20,16 @@ from foleylib.runtime import pick_device
 from foleylib.stages.embedders import Validation
 
 CASES = [f"dpm++:{steps}:{spacing}" for steps in (5, 8, 10, 15, 20) for spacing in SPACINGS]
-CASES += ["dpm++:100:leading", "ddim:40:0", "ddim:40:1", "ddim:200:1"]
+CASES += [f"dpm++:10:leading:{guidance}" for guidance in (1, 1.5, 2, 3, 4, 5)]
+CASES += ["dpm++:200:leading", "ddim:40:0", "ddim:40:1", "ddim:200:1"]
 
 
 def options_of(case: str, sampling: Sampling) -> Sampling:
-    """`dpm++:steps:spacing` or `ddim:steps:eta` as a change of `sampling`."""
-    solver, steps, last = case.split(":")
+    """`dpm++:steps:spacing[:guidance]` or `ddim:steps:eta[:guidance]` as a change of `sampling`."""
+    solver, steps, last, *guidance = case.split(":")
     how = {"spacing": last} if solver == "dpm++" else {"eta": float(last)}
+    if guidance:
+        how["guidance"] = float(guidance[0])
     return sampling.changed(solver=solver, steps=int(steps), **how)
 
 
@@ -65,7 +68,10 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--system", default="ldm", help="of the section systems; its models must have been trained")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds of the system")
     parser.add_argument(
-        "--cases", nargs="+", default=CASES, help="dpm++:steps:spacing or ddim:steps:eta; the last is the baseline"
+        "--cases",
+        nargs="+",
+        default=CASES,
+        help="dpm++:steps:spacing or ddim:steps:eta, and :guidance; the last is the baseline",
     )
     parser.add_argument("--clips-per-class", type=int, default=15)
     parser.add_argument("--out", type=Path, default=timing.OUT, help="folder of the results")

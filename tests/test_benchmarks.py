@@ -229,7 +229,7 @@ def test_published_sizes_need_cuda_or_a_device(monkeypatch):
 
 
 def test_solvers(project, tiny, run):
-    cases = ["dpm++:2:log_snr", "dpm++:2:leading", "ddim:2:0"]
+    cases = ["dpm++:2:log_snr", "dpm++:2:leading:3", "ddim:2:0"]
     small = ("--params", project / "params.yaml", "--seeds", 0, 1, "--clips-per-class", 2, "--cases", *cases)
     columns = ["seconds_per_clip", "kad", "coverage", "fad", "judge_accuracy", "clap_score"]
     columns += [f"{name}_{end}" for name in ("kad", "coverage", "fad") for end in ("min", "max")]
