@@ -85,6 +85,8 @@ def load_strictly(network: type, folder: str | Path, *, stage: str):
         raise ValueError(
             f"{folder}: its weights are not those of a {network.__name__}: {faults}; make the folder again"
         )
+    if hasattr(model, "register_to_config"):
+        model.register_to_config(_name_or_path="")  # else it is saved with the folder that it was read from
     return finite(model, folder)
 
 

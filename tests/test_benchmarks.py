@@ -231,8 +231,8 @@ def test_published_sizes_need_cuda_or_a_device(monkeypatch):
 def test_solvers(project, tiny, run):
     cases = ["dpm++:2:log_snr", "dpm++:2:leading:3", "ddim:2:0"]
     small = ("--params", project / "params.yaml", "--seeds", 0, 1, "--clips-per-class", 2, "--cases", *cases)
-    columns = ["seconds_per_clip", "kad", "coverage", "fad", "judge_accuracy", "clap_score"]
-    columns += [f"{name}_{end}" for name in ("kad", "coverage", "fad") for end in ("min", "max")]
+    columns = ["seconds_per_clip", "kad", "coverage", "fd", "fad", "judge_accuracy", "clap_score"]
+    columns += [f"{name}_{end}" for name in ("kad", "coverage", "fd", "fad") for end in ("min", "max")]
     written = run("solvers", *small, columns=columns)
     assert parts_by_case(written) == {case: ["total"] for case in cases}
     for row in written["rows"]:

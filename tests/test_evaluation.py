@@ -192,7 +192,7 @@ def test_headline_is_the_mean_over_seeds():
 def test_quick_scores_are_those_of_the_table():
     reference, generated = clips(), clips(1)
     rows = table(reference, generated).value
-    expected = {metric: rows["average", metric] for metric in ("kad", "coverage", "fad")}
+    expected = {metric: rows["average", metric] for metric in ("kad", "coverage", "fd", "fad")}
     expected |= {metric: rows["all", metric] for metric in ("judge_accuracy", "clap_score")}
     assert quick(reference, generated, LABELS) == pytest.approx(expected)
 

@@ -1,6 +1,7 @@
 """Other sizes of the LDM: trained, packed, unpacked, taken from a checkpoint, and fine-tuned like the first."""
 
 import copy
+import json
 import re
 import shutil
 from functools import partial
@@ -128,6 +129,19 @@ def test_a_part_of_the_bundle_is_trained_further(trained, cfg, monkeypatch, part
         assert bundle.provenance_of(folder).get("start", {}).get("commit") == ("c0ffee" if near else None)
     keys = {foundation.job(settings, part).scratch for settings in (further, scratch)}
     assert len(keys) == 2 and not any(key.exists() for key in keys)
+
+
+def test_a_decoder_trained_further_keeps_the_latent_scale(trained, cfg):
+    folder, section = trained.parent / "vae", cfg.foundation.vae
+    bundle.write_provenance(folder, section, cfg.foundation.corpus, cfg, 1.0, pd.DataFrame({"loss": [1.0]}))
+    shutil.copytree(folder, paths.BUNDLED / "vae")
+    scales = {}
+    for frozen in (True, False):
+        vae.make(with_foundation(cfg, source="finetuned", vae=section.changed(frozen_encoder=frozen)))
+        config = json.loads((folder / "config.json").read_text())
+        scales[frozen] = config["scaling_factor"]
+        assert str(folder.parent) not in str(config) and "/tmp" not in str(config)
+    assert scales[True] == 0.7 != scales[False]
 
 
 def test_a_frozen_encoder_leaves_the_latents_as_they_are(cfg, tiny_parts, tmp_path):

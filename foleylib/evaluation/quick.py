@@ -10,10 +10,15 @@ from foleylib.evaluation.frechet import cosine_similarities, fad
 
 
 def quick(reference: Embeddings, generated: Embeddings, judge_labels: Sequence[str]) -> dict[str, float]:
-    """KAD, coverage (on the judge) and FAD (on CLAP), means over classes; judge accuracy and CLAP score."""
-    reference_clap = {label: reference.only(label)["clap"] for label in dict.fromkeys(generated.labels)}
+    """KAD, coverage, FD (on the judge) and FAD (on CLAP), means over classes; judge accuracy and CLAP score."""
+
+    def frechet(embedder: str) -> float:
+        real = {label: reference.only(label)[embedder] for label in dict.fromkeys(generated.labels)}
+        return average_fad(real, generated.labels, generated[embedder])
+
     return kad_and_coverage(reference, generated, "judge") | {
-        "fad": average_fad(reference_clap, generated.labels, generated["clap"]),
+        "fd": frechet("judge"),
+        "fad": frechet("clap"),
         "judge_accuracy": float(judge_hits(generated, judge_labels).mean()),
         "clap_score": float(cosine_similarities(generated["clap"], generated["text"]).mean()),
     }
@@ -26,15 +31,15 @@ def kad_and_coverage(reference: Embeddings, generated: Embeddings, embedder: str
     return {"kad": float(np.mean([kad(x, y) for x, y in pairs])), "coverage": float(np.mean(coverage))}
 
 
-def average_fad(reference: dict[str, np.ndarray], labels: np.ndarray, clap: np.ndarray) -> float:
-    """The papers' average: FAD on CLAP embeddings class by class, then the mean.
+def average_fad(reference: dict[str, np.ndarray], labels: np.ndarray, embeddings: np.ndarray) -> float:
+    """The papers' average: Fréchet distance class by class, then the mean; on CLAP embeddings it is called FAD.
 
     Parameters
     ----------
     reference : label -> embeddings of the reference clips [shape=(M, D)]
-    labels, clap : classes [shape=(N,)] and embeddings [shape=(N, D)] of the generated clips
+    labels, embeddings : classes [shape=(N,)] and embeddings [shape=(N, D)] of the generated clips
     """
-    return float(np.mean([fad(reference[label], clap[labels == label]) for label in dict.fromkeys(labels)]))
+    return float(np.mean([fad(reference[label], embeddings[labels == label]) for label in dict.fromkeys(labels)]))
 
 
 def judge_hits(clips: Embeddings, judge_labels: Sequence[str]) -> np.ndarray:

@@ -70,8 +70,6 @@ def save(folder: Path, unet, noise, *, frames: int, clap: claps.Clap, vae, vocod
     from diffusers import AudioLDMPipeline
 
     unet.register_to_config(sample_size=frames // vae_ratio(vae))
-    for part in (unet, vae):
-        part.register_to_config(_name_or_path="")  # else the folder it was read from: the same model in any place
     schedule = {"num_train_timesteps": noise.steps, "beta_start": noise.beta_start, "beta_end": noise.beta_end}
     AudioLDMPipeline(
         vae=vae,
@@ -95,7 +93,8 @@ def text_encoder(model):
 
 
 # How the steps of DPM-Solver++ lie: uniform in n without the last, uniform in log-SNR (Lu et al. 2022), or as Karras
-# et al. (2022) have them. Of few steps the first visits no low noise, the others end in it.
+# et al. (2022) have them. Of few steps the first visits no low noise; the others end in it, but start at n = 999, where
+# nothing is left of a clip (benchmarks/README.md compares them).
 SPACINGS = {
     "leading": {"timestep_spacing": "leading", "steps_offset": 1},
     "log_snr": {"use_lu_lambdas": True},

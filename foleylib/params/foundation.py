@@ -49,9 +49,7 @@ class Clap(Section):
     confused: bool = False  # whether a prompt may be nearer to the clips of another class than to its own's
     prompt_share: Share = 0.15  # of a step's clips that come with the prompt of their class, not their caption
     microphone_share: Share = 0.5  # of a step's clips that are heard through another microphone (`audio.augment`)
-    classmates: Positive = (
-        8  # half of a step's clips come in groups of this many of one class; 1: all are drawn at random
-    )
+    classmates: Positive = 8  # half of a step's clips come in groups of so many of one class; 1: drawn at random
     uniformity: Amount = 1.0  # weight of the uniformity of embeddings beside the contrastive loss
     text: ClapText
     audio: ClapAudio

@@ -113,11 +113,8 @@ class Params(Section):
                 )
         aside = {rates.corpus} - {section.corpus for section in users.values()} if rates is not None else set()
         for name, other in self.corpora.items():
-            if name not in aside and (other.rate, other.seconds, other.padding) != (
-                base.rate,
-                base.seconds,
-                base.padding,
-            ):
+            differs = any(getattr(other, key) != getattr(base, key) for key in ("rate", "seconds", "padding"))
+            if name not in aside and differs:
                 raise ValueError(
                     f"corpora.{name}: rate, seconds or padding differs from that of corpora.{self.foundation.corpus}, "
                     "with whose VAE it is encoded"

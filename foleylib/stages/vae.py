@@ -25,7 +25,10 @@ def make(cfg: Params) -> pd.DataFrame:
 
 
 def train(cfg: Params, out: Path) -> pd.DataFrame:
-    """Train the VAE; its latent scale is measured once, on training clips, and stored in its config."""
+    """Train the VAE; its latent scale is measured once, on training clips, and stored in its config.
+
+    With a frozen encoder the scale stays as it was: the models of its latents were trained at that scale.
+    """
     corpus, settings = cfg.corpus_of("foundation"), cfg.foundation.vae
     job = foundation.job(cfg, "vae", *([] if settings.others is None else [cfg.corpora[settings.others.corpus]]))
     _, waves = foundation.clips(cfg, "train")
@@ -36,11 +39,12 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
     held_out |= {f"_{own.log_mel.config.rate}": own.first(64) for own in _other_rates(cfg, "val") if len(own)}
     model, history = fit_vae(settings, sets, job, start=foundation.initial("vae", cfg, vae.load), held_out=held_out)
 
-    log_mel = log_mel.cpu()
-    rows = np.linspace(0, len(waves) - 1, min(512, len(waves))).astype(int)
-    parts = np.array_split(rows, -(-len(rows) // 32))
-    moments = torch.cat([encode_moments(model, log_mel(waves[part])) for part in parts])
-    model.register_to_config(scaling_factor=measure_scale(moments, step_generator("cpu", cfg.seed)))
+    if not settings.frozen_encoder:
+        log_mel = log_mel.cpu()
+        rows = np.linspace(0, len(waves) - 1, min(512, len(waves))).astype(int)
+        parts = np.array_split(rows, -(-len(rows) // 32))
+        moments = torch.cat([encode_moments(model, log_mel(waves[part])) for part in parts])
+        model.register_to_config(scaling_factor=measure_scale(moments, step_generator("cpu", cfg.seed)))
     model.save_pretrained(out)
     job.forget()
     return history
