@@ -1,6 +1,6 @@
 """Which solver, in how many steps: KAD, coverage, FD and FAD on *validation* clips beside seconds per clip, of trained models.
 
-./run python -m benchmarks.solvers [--system ldm]
+./run python -m benchmarks.solvers [--system ldm | foundation]
 """
 
 import argparse
@@ -34,6 +34,11 @@ def options_of(case: str, sampling: Sampling) -> Sampling:
     return sampling.changed(solver=solver, steps=int(steps), **how)
 
 
+def folder_of(system: str, seed: int) -> Path:
+    """Where the model of a system and training seed lies; the foundation is one model, sampled with every seed."""
+    return paths.FOUNDATION / "ldm" if system == "foundation" else paths.SYSTEMS / system / str(seed)
+
+
 def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
     """A row for each case: seconds over the seeds, mean and range of the scores; ratios are to the last case."""
     validation, scores = Validation(cfg), []
@@ -45,8 +50,9 @@ def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
 
         def run(clock: timing.Clock) -> None:
             seed = seeds[clock.round]
-            folder = paths.SYSTEMS / arguments.system / str(seed)
-            unet, prompts = unets.load(folder).to(device), pipeline.prompts_of(folder)
+            folder = folder_of(arguments.system, seed)
+            unet = unets.load(folder).to(device)
+            prompts = pipeline.prompts_of(folder) or dict(validation.embedders.texts)
             with clock.part("total"):
                 manifest, waves = validation.draw(unet, prompts, seed=seed, clips_per_class=count, options=options)
             if clock.round:
@@ -66,8 +72,10 @@ def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
 def main(argv: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="settings file")
-    parser.add_argument("--system", default="ldm", help="of the section systems; its models must have been trained")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds of the system")
+    parser.add_argument("--system", default="ldm", help="of the section systems, trained; or foundation")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds of the system; they draw the noise"
+    )
     parser.add_argument(
         "--cases",
         nargs="+",

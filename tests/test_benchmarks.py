@@ -242,6 +242,13 @@ def test_solvers(project, tiny, run):
         solvers.options_of("euler:2:1", tiny.sampling)
 
 
+def test_solvers_of_the_foundation(project, tmp_path, capsys):
+    small = ("--params", project / "params.yaml", "--seeds", 0, 1, "--clips-per-class", 2, "--cases", "dpm++:2:leading")
+    path = solvers.main(list(map(str, ("--system", "foundation", "--out", tmp_path, *small))))
+    (row,) = json.loads(path.read_text())["rows"]
+    assert path.name == "solvers_foundation.json" and row["kad_min"] < row["kad_max"]  # one model, other noise
+
+
 def test_judges(project, tmp_path, capsys):
     other = judge.build(["DogBark", "Rain"], rate=16000, widths=(4, 8), embedding_dim=8, seed=1)
     other.save_pretrained(tmp_path / "other")

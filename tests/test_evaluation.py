@@ -64,12 +64,15 @@ def test_rows_of_the_table():
 
 def test_average_is_the_mean_over_classes():
     rows = table(clips(), clips(1, shift=0.5))
-    for metric in ("fad", "fd", "clap_score", "judge_accuracy", "kl"):
+    for metric in ("fad", "fd", "clap_score", "kl"):
         classes = rows.loc[list(LABELS)].xs(metric, level="metric")
         average = rows.loc["average", metric]
         assert average.value == pytest.approx(classes.value.mean())
         error = 1.6448536 * np.sqrt((classes.sd**2).sum()) / 3
         assert (average.low, average.high) == pytest.approx((average.value - error, average.value + error))
+    accuracy = rows.xs("judge_accuracy", level="metric")[["value", "low", "high"]].astype(float)
+    np.testing.assert_allclose(accuracy.loc["average"], accuracy.loc["all"])
+    assert accuracy.high.max() <= 1
     assert rows.value["all", "kl"] == rows.value["average", "kl"]
     assert rows.value["all", "judge_accuracy"] == pytest.approx(rows.value["average", "judge_accuracy"])
 
@@ -202,19 +205,6 @@ def test_a_sweep_needs_neither_the_metrics_nor_the_statistics():
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "foleylib.evaluation.embeddings" in modules
     assert not any(f"foleylib.evaluation.{name}'" in modules for name in ("metrics", "statistics", "scores"))
-
-
-def test_paired_difference():
-    reference, near, far = clips(), clips(1), clips(1, shift=1.0)
-    reference = {label: reference.only(label)["clap"] for label in LABELS}
-    difference = scores.paired_difference(reference, far, near, SETTINGS)
-    assert 0 < difference.low <= difference.estimate <= difference.high
-    back = scores.paired_difference(reference, near, far, SETTINGS)
-    assert back.estimate == pytest.approx(-difference.estimate)
-    same = scores.paired_difference(reference, near, near, SETTINGS)
-    assert same.low == same.estimate == same.high == 0
-    with pytest.raises(ValueError, match="differ in classes or clips"):
-        scores.paired_difference(reference, near, near.only("Rain"), SETTINGS)
 
 
 def test_card_names_what_a_number_depends_on():

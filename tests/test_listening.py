@@ -395,7 +395,7 @@ def test_table_two_sets_the_papers_numbers_beside_ours(rated):
     both = table_two(rated, published, runs=RUNS)
     assert [kind for _, kind in both.columns] == ["simulated", "published"] * 2
     mean = rated[rated.run == "tuning"].quality.mean()
-    assert both.iloc[1, 0].startswith(f"{mean:.2f} [") and both.iloc[1, 1] == "6.00"
+    assert both.iloc[1, 0].startswith(f"{mean:.2f}\N{NO-BREAK SPACE}[") and both.iloc[1, 1] == "6.00"
     theirs = rated.assign(simulated=False, run=rated.run.replace("tuning", "mine"))
     other = table_two(theirs, published, runs=["real", "mine"], rows={"mine": "LDM+Tuning"})
     assert {kind for _, kind in other.columns} == {"ours", "published"} and other.loc["mine"].iloc[1] == "6.00"

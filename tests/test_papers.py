@@ -20,6 +20,7 @@ SWEEP = [
     "seed",
     "kad",
     "coverage",
+    "fd",
     "fad",
     "judge_accuracy",
     "clap_score",
@@ -133,9 +134,11 @@ def sweep_of(rows, training="a"):
 SWEEP_ROWS = [
     ("clean", 120, 0.0, 0, 0.5),
     ("clean", 120, 0.0, 1, 0.7),
+    ("clean", 120, 0.0, 2, 0.6),
     ("clean", 40, 0.0, 0, 9.0),
     ("noisy", 120, 10.0, 0, 0.4),
     ("noisy", 120, 10.0, 1, 0.4),
+    ("noisy", 120, 10.0, 2, 0.4),
     ("clean", 40, 10.0, 0, 9.5),
     ("clean", 360, 10.0, 0, 1.0),  # no model without the loss is as long
 ]
@@ -147,11 +150,11 @@ def test_gains_are_paired_by_protocol_length_and_seed():
     for stacked in (frame, pd.concat([frame, frame, other])):
         table = pages.gains(stacked).set_index(["training", "steps", "s_n"])
         assert list(table.index)[:2] == [("a", 40, "clean"), ("a", 120, "noisy")]
-        assert table["mean"].tolist()[:2] == pytest.approx([0.5, -0.2]) and table.seeds.tolist()[:2] == [1, 2]
+        assert table["mean"].tolist()[:2] == pytest.approx([0.5, -0.2]) and table.seeds.tolist()[:2] == [1, 3]
         assert np.isnan(table.low.iloc[0]) and table.low.iloc[1] < -0.2 < table.high.iloc[1]
     assert list(table.index)[2:] == [("b", 40, "clean"), ("b", 120, "noisy")]
     of_b = table.loc[("b", 120, "noisy")]
-    assert of_b.seeds == 1 and of_b["mean"] == pytest.approx(-0.3)
+    assert of_b.seeds == 2 and of_b["mean"] == pytest.approx(-0.25)
 
 
 def test_gains_of_another_metric():
@@ -170,15 +173,25 @@ def test_exploration_of_the_same_protocol_joins_the_sweep(folder):
 
 def test_paired_differences():
     values = {"ldm": [0.5, 0.7, 0.9], "tuning": [0.4, 0.4, 0.4], "large": [0.3]}
-    rows = [("average", "fad", run, seed, v) for run, of_seeds in values.items() for seed, v in enumerate(of_seeds)]
-    rows += [("Rain", "fad", "ldm", 0, 9.0), ("all", "fad", "ldm", 0, 8.0), ("average", "fd", "ldm", 0, 7.0)]
-    rows += [("average", "fd", "tuning", 0, 5.0)]
-    summary = pd.DataFrame(rows, columns=["class", "metric", "run", "seed", "value"])
+    fads = [(run, seed, v) for run, of_seeds in values.items() for seed, v in enumerate(of_seeds)]
+    rows = [("average", "fad", "clap", *row) for row in fads]
+    rows += [("Rain", "fad", "clap", "ldm", 0, 9.0), ("all", "fad", "clap", "ldm", 0, 8.0)]
+    rows += [("average", "kad", "clap", "ldm", 0, 50.0), ("average", "kad", "judge", "ldm", 0, 7.0)]
+    rows += [("average", "kad", "judge", "tuning", 0, 5.0), ("average", "kad", "judge", "large", 1, 5.0)]
+    summary = pd.DataFrame(rows, columns=["class", "metric", "embedder", "run", "seed", "value"])
+    summary = pd.concat([summary, summary])  # a run that answers to two tables is there twice
     table = pages.paired_differences(summary, [("tuning", "ldm"), ("large", "ldm")])
-    assert list(table.columns) == ["difference", "mean", "low", "high", "seeds"]
-    assert table.difference.tolist() == ["tuning - ldm", "large - ldm"] and table.seeds.tolist() == [3, 1]
-    assert table["mean"].tolist() == pytest.approx([-0.3, -0.2])
+    assert list(table.columns) == ["run", "minus", "metric", "mean", "low", "high", "seeds"]
+    table = table.set_index(["metric", "run"])
+    assert list(table.index) == [(metric, run) for metric in ("kad", "fad") for run in ("tuning", "large")]
+    assert table.seeds.tolist() == [1, 0, 3, 1] and table["mean"].tolist()[2:] == pytest.approx([-0.3, -0.2])
+    assert table["mean"].iloc[0] == -2.0 and np.isnan(table["mean"].iloc[1])
     half = 4.302653 * 0.2 / np.sqrt(3)  # Student's t of two degrees of freedom; the differences are 0.2 apart
-    assert [table.low[0], table.high[0]] == pytest.approx([-0.3 - half, -0.3 + half], abs=1e-6)
-    assert np.isnan(table.low[1]) and np.isnan(table.high[1])
-    assert pages.paired_differences(summary, [("tuning", "ldm")], "fd")["mean"].item() == -2.0
+    assert table.loc[("fad", "tuning"), ["low", "high"]].tolist() == pytest.approx([-0.3 - half, -0.3 + half], abs=1e-6)
+    assert table.low.isna().tolist() == [True, True, False, True]
+
+
+def test_comparisons_are_counted():
+    frame = pd.DataFrame({"low": [0.1, -0.1, -0.3, np.nan], "high": [0.2, 0.1, -0.2, np.nan]})
+    assert pages.comparisons(frame).startswith("3 differences with an interval over seeds: 2 leave zero outside")
+    assert "0.2 would by chance" in pages.comparisons(frame)

@@ -112,14 +112,21 @@ def test_history_skips_missing_values():
         plots.history(frame, terms=("kl",))
 
 
-def test_metric_bars_mark_published_numbers(summary):
+def test_metric_bars_have_a_panel_for_each_class(summary):
     figure = drawn(plots.metric_bars(summary, metric="fad", runs=RUNS, display=DISPLAY, class_=None))
     assert len(figure.axes) == 7 and figure.axes[0].get_xlabel() == "FAD ↓"
-    assert figure.axes[4].get_title() == "Motor vehicle"
-    assert texts(figure.legends[0].get_texts()) == ["published (not comparable)"]
+    assert figure.axes[4].get_title() == "Motor vehicle" and not figure.legends
     assert texts(figure.axes[0].get_yticklabels()) == ["Real clips", "LDM", "mine"]
-    dashed = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [5.0, 5.0]]
-    assert len(dashed) == 1 and dashed[0].get_linestyle() == "--"
+
+
+def test_published_scores_have_an_axis_of_their_own(summary):
+    averages = summary[summary["class"] == "Rain"].assign(**{"class": "average"})
+    published = pd.Series({"ldm": 8.74})
+    figure = drawn(plots.beside_published(averages, published, metric="fad", runs=RUNS, display=DISPLAY))
+    ours, theirs = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["ours", "published"]
+    assert [line.get_xdata()[0] for line in theirs.lines] == pytest.approx([np.nan, 8.74, np.nan], nan_ok=True)
+    assert len(ours.lines) == 2 * 3 and ours.get_ylim() == theirs.get_ylim()
 
 
 def test_metric_bars_of_the_whole_set(summary):
@@ -189,12 +196,14 @@ def test_noise_levels_have_a_curve_a_column():
         plots.noise_levels(pd.DataFrame({"n": [0, 1]}))
 
 
-def test_differences_are_lines_per_run():
-    rows = [("ldm", seed, -0.1 + 0.05 * seed, -0.2, 0.1) for seed in range(3)] + [("mine", 0, 0.1, 0.0, 0.2)]
-    frame = pd.DataFrame(rows, columns=["run", "seed", "value", "low", "high"])
-    (axis,) = plots.differences(frame, display=DISPLAY).axes
-    assert texts(axis.get_yticklabels()) == ["LDM", "mine"] and "FAD ↓" in axis.get_xlabel()
-    assert len(axis.lines) == 4 * 2 + 2 + 1 and axis.get_ylim()[0] > axis.get_ylim()[1]
+def test_differences_have_a_panel_for_each_metric():
+    columns = ["run", "minus", "metric", "mean", "low", "high", "seeds"]
+    rows = [("latent", "ldm", "kad", -0.1, -0.2, 0.1, 3), ("large", "ldm", "kad", 0.1, np.nan, np.nan, 1)]
+    rows += [("latent", "ldm", "coverage", 0.1, 0.0, 0.2, 3)]
+    axes = drawn(plots.differences(pd.DataFrame(rows, columns=columns), display=DISPLAY)).axes
+    assert [axis.get_xlabel() for axis in axes] == ["Change of KAD ↓", "Change of Coverage ↑"]
+    assert texts(axes[0].get_yticklabels()) == ["latent, from LDM", "large, from LDM"]
+    assert [len(axis.lines) for axis in axes] == [2 * 2 + 1, 2 + 1] and axes[0].get_ylim()[0] > axes[0].get_ylim()[1]
 
 
 def test_gains_have_a_panel_for_each_length():

@@ -135,8 +135,27 @@ def test_every_class_keeps_its_number_of_clips():
 
 def test_mean_over_seeds():
     assert statistics.over_seeds([1, 2, 3]) == pytest.approx((2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
-    mean, low, high = statistics.over_seeds([4.0])
-    assert mean == 4 and np.isnan([low, high]).all()
+    for values in ([4.0], [3.0, 5.0]):  # Student's interval of two spans everything
+        mean, low, high = statistics.over_seeds(values)
+        assert mean == 4 and np.isnan([low, high]).all()
+
+
+@pytest.mark.parametrize("hits", [0, 3, 20])
+def test_wilson_is_that_of_scipy(hits):
+    from scipy.stats import binomtest
+
+    expected = binomtest(hits, 20).proportion_ci(0.9, method="wilson")
+    interval = statistics.wilson(hits / 20, 20, level=0.9)
+    assert interval[1:3] == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert 0 <= interval.low <= interval.estimate == hits / 20 <= interval.high <= 1
+
+
+def test_frechet_draws_keep_the_numbers_of_the_classes():
+    x, y = embeddings(0, n=40), np.concatenate([embeddings(1, n=20), embeddings(2, n=20, shift=6.0)])
+    groups = {"a": np.arange(20), "b": np.arange(20, 40)}
+    options = {"seed": 0, "fixed_reference": True, "n_boot": 50}
+    by_class, loose = (statistics.frechet_bootstrap(x, y, groups=g, **options) for g in (groups, None))
+    assert by_class.estimate == loose.estimate and by_class.sd < 0.5 * loose.sd  # far classes: their shares matter most
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,16 @@ METRICS = {
     "class_relevance": Metric("Class relevance", "higher", 2),
 }
 
+HEADLINES = {  # metrics that every table of a paper has, with their embedder; those of the judge first
+    "kad": "judge",
+    "fd": "judge",
+    "coverage": "judge",
+    "judge_accuracy": "judge",
+    "kl": "judge",
+    "fad": "clap",
+    "clap_score": "clap",
+}
+
 
 def checked_probabilities(name: str, values: ArrayLike) -> np.ndarray:
     """Checked rows that are distributions."""

@@ -18,8 +18,8 @@ from foleylib.evaluation.distribution import NEIGHBOURS, Kad, neighbours, reache
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.frechet import cosine_similarities
 from foleylib.evaluation.metrics import inception_score, kl_of_means
-from foleylib.evaluation.quick import average_fad, judge_hits
-from foleylib.evaluation.statistics import Interval, bootstrap_interval, frechet_bootstrap, group_rows
+from foleylib.evaluation.quick import judge_hits
+from foleylib.evaluation.statistics import Interval, bootstrap_interval, frechet_bootstrap, group_rows, wilson
 from foleylib.params.runs import Evaluate
 from foleylib.runtime import write_json
 
@@ -29,6 +29,7 @@ COLUMNS = [
 ]
 
 BOTH = ("judge", "clap")  # embedders
+NUMBERS = ("value", "low", "high", "sd")  # of an `Interval`
 
 
 def score(
@@ -39,7 +40,8 @@ def score(
     KAD and coverage are on both embedders, density on the judge's; FAD is the Frechet distance of CLAP embeddings, FD
     that of the judge's embeddings (in the papers VGGish and PANNs). IS and KL are of the judge's posteriors, KL between
     the mean posteriors of a class (prompts, not clips, are paired).
-    Intervals are bootstraps over the run's clips with the reference held fixed.
+    Intervals are bootstraps over the run's clips, drawn class by class as they were made, with the reference held fixed;
+    those of accuracies are Wilson's.
 
     Returns
     -------
@@ -64,13 +66,15 @@ def _rows(
     name: str, reference: Embeddings, generated: Embeddings, judge_labels: Sequence[str], settings: Evaluate
 ) -> list[dict]:
     """The scores of one class, or of all clips."""
+    groups = group_rows(generated.labels)
     options = {"seed": settings.seed, "n_boot": settings.bootstrap, "level": settings.level}
 
     def frechet(embedder: str) -> Interval:
-        return frechet_bootstrap(reference[embedder], generated[embedder], fixed_reference=True, **options)
+        fixed = {"fixed_reference": True, "groups": groups}
+        return frechet_bootstrap(reference[embedder], generated[embedder], **fixed, **options)
 
     def over_clips(statistic: Callable[[np.ndarray], float], *, recentre: bool = False) -> Interval:
-        return bootstrap_interval(len(generated), statistic, recentre=recentre, **options)
+        return bootstrap_interval(groups, statistic, recentre=recentre, **options)
 
     def covered(embedder: str) -> Interval:
         inside = reached(reference[embedder], generated[embedder])
@@ -87,7 +91,7 @@ def _rows(
         ("fad", "clap", frechet("clap")),
         ("fd", "judge", frechet("judge")),
         ("clap_score", "clap", over_clips(lambda rows: cosine[rows].mean())),
-        ("judge_accuracy", "judge", over_clips(lambda rows: hits[rows].mean())),
+        ("judge_accuracy", "judge", wilson(float(hits.mean()), len(hits), level=settings.level)),
     ]
     if name == "all":
         logits, splits = generated["logits"], min(settings.splits, len(generated) // 2)
@@ -96,38 +100,24 @@ def _rows(
     else:
         q, p = (softmax(clips["logits"].astype(np.float64), axis=1) for clips in (reference, generated))
         table.append(("kl", "judge", over_clips(lambda rows: kl_of_means(q, p[rows]), recentre=True)))
-    names = ("value", "low", "high", "sd")
     return [
-        {"class": name, "metric": metric, "embedder": embedder, **dict(zip(names, interval)), "n": len(generated)}
+        {"class": name, "metric": metric, "embedder": embedder, **dict(zip(NUMBERS, interval)), "n": len(generated)}
         for metric, embedder, interval in table
     ]
 
 
 def _averages(by_class: list[list[dict]], level: float) -> list[dict]:
-    """Mean over classes; classes are independent, so its standard error is sqrt(sum sd^2) / C (normal interval)."""
+    """Mean over classes; classes are independent, so its standard error is sqrt(sum sd^2) / C (normal interval; that of
+    an accuracy is Wilson's, of all clips)."""
     averages, z = [], norm.ppf((1 + level) / 2)
     for rows in zip(*by_class):
         value = float(np.mean([row["value"] for row in rows]))
-        error = z * float(np.sqrt(np.sum([row["sd"] ** 2 for row in rows]))) / len(rows)
-        interval = {"value": value, "low": value - error, "high": value + error}
-        averages.append({**rows[0], "class": "average", **interval, "n": sum(row["n"] for row in rows)})
+        sd, n = float(np.sqrt(np.sum([row["sd"] ** 2 for row in rows]))) / len(rows), sum(row["n"] for row in rows)
+        interval = Interval(value, value - z * sd, value + z * sd, sd)
+        if rows[0]["metric"] == "judge_accuracy":
+            interval = wilson(value, n, level=level)
+        averages.append({**rows[0], "class": "average", **dict(zip(NUMBERS, interval)), "n": n})
     return averages
-
-
-def paired_difference(reference: dict[str, np.ndarray], a: Embeddings, b: Embeddings, settings: Evaluate) -> Interval:
-    """average_fad of a minus that of b with an interval over clips, the same clips (class, number) drawn from both.
-
-    `reference` is label -> CLAP embeddings [shape=(M, D)].
-    """
-    if not np.array_equal(a.labels, b.labels):
-        raise ValueError("the two runs differ in classes or clips: sample both with the same clips_per_class")
-
-    def difference(rows: np.ndarray) -> float:
-        first, second = (average_fad(reference, clips.labels[rows], clips["clap"][rows]) for clips in (a, b))
-        return first - second
-
-    options = {"seed": settings.seed, "n_boot": settings.bootstrap, "level": settings.level}
-    return bootstrap_interval(group_rows(a.labels), difference, recentre=True, **options)
 
 
 def card(
@@ -163,7 +153,8 @@ def card(
         "fad": "CLAP embeddings",
         "fd": "judge embeddings",
         "kl": "mean posteriors of each class",
-        "interval": f"bootstrap over generated clips, {settings.bootstrap} draws, level {settings.level}",
+        "interval": f"bootstrap over generated clips by class, {settings.bootstrap} draws, level {settings.level}; "
+        "Wilson's for accuracies",
         "inception_splits": settings.splits,
     }
 

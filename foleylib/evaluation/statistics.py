@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from foleylib.evaluation.frechet import covariance_factor, fad, trace_sqrt
 
@@ -29,14 +29,23 @@ class Interval(NamedTuple):
 
 
 def over_seeds(values: ArrayLike, *, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of scores over seeds with its Student interval (mean, low, high); NaN bounds for one seed."""
+    """Mean of scores over seeds with its Student interval (mean, low, high); NaN bounds for fewer than three seeds."""
     values = np.asarray(values, dtype=np.float64)
     n = len(values)
     if not n or not np.isfinite(values).all():
         raise ValueError(f"values={values.tolist()}: give a list of finite scores, one per seed")
     mean = float(values.mean())
-    half = t.ppf((1 + level) / 2, n - 1) * float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else float("nan")
+    half = t.ppf((1 + level) / 2, n - 1) * float(values.std(ddof=1)) / np.sqrt(n) if n > 2 else float("nan")
     return mean, mean - half, mean + half
+
+
+def wilson(share: float, n: int, *, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a share of n clips: it stays within [0, 1] and has a width at 0 and 1 too."""
+    z = norm.ppf((1 + level) / 2)
+    middle, shrink = (share + z**2 / (2 * n)) / (1 + z**2 / n), 1 + z**2 / n
+    half = z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2) / shrink
+    low, high = max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    return Interval(share, min(low, share), max(high, share), float(np.sqrt(share * (1 - share) / n)))
 
 
 def group_rows(labels: Iterable[str]) -> dict[str, np.ndarray]:
@@ -68,10 +77,18 @@ def bootstrap_interval(
 
 
 def frechet_bootstrap(
-    x: ArrayLike, y: ArrayLike, *, seed: int, fixed_reference: bool = False, n_boot: int = 1000, level: float = 0.95
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    seed: int,
+    fixed_reference: bool = False,
+    groups: Mapping[str, np.ndarray] | None = None,
+    n_boot: int = 1000,
+    level: float = 0.95,
 ) -> Interval:
     """Recentred interval of `fad(x, y)` over the clips of both sets, or of y alone with `fixed_reference`.
 
+    `groups` are the rows of each class of y, which are then drawn class by class (`bootstrap_interval`).
     Embeddings are (N, D) or (N, W, D). No covariance of a resample is formed where clips are fewer than dimensions:
     a draw then costs a singular value decomposition of the size of the distinct clips, whatever D.
     """
@@ -79,10 +96,13 @@ def frechet_bootstrap(
     x, y = (np.asarray(a, dtype=np.float64).reshape(len(a), -1, np.shape(a)[-1]) for a in (x, y))  # (N, W, D)
     rows = x.reshape(-1, x.shape[2])
     reference = rows.mean(axis=0), covariance_factor(rows)
-    strata = [np.arange(len(y))] if fixed_reference else [np.arange(len(x)), np.arange(len(y))]
+    strata = [np.arange(len(y))] if groups is None else list(groups.values())
+    strata = strata if fixed_reference else [np.arange(len(x)), *strata]
 
     def distance(*drawn: np.ndarray) -> float:
-        return _factored_distance(reference if fixed_reference else _factor(x, drawn[0]), _factor(y, drawn[-1]))
+        if fixed_reference:
+            return _factored_distance(reference, _factor(y, np.concatenate(drawn)))
+        return _factored_distance(_factor(x, drawn[0]), _factor(y, np.concatenate(drawn[1:])))
 
     draws = _draws(strata, distance, seed=seed, n_boot=n_boot)
     interval = _interval(estimate, draws, level=level, recentre=True)

@@ -6,6 +6,7 @@ import pandas as pd
 from foleylib import paths
 from foleylib.datasets import samples
 from foleylib.evaluation import statistics
+from foleylib.evaluation.metrics import HEADLINES
 from foleylib.sampling.selection import economics
 
 
@@ -64,17 +65,31 @@ def explored() -> pd.DataFrame:
     return every.merge(own[["training", "sampling"]].head(1))
 
 
-def paired_differences(summary: pd.DataFrame, pairs: list[tuple[str, str]], metric: str = "fad") -> pd.DataFrame:
-    """Differences of a metric's class average between two runs, over the training seeds that both have.
+def paired_differences(summary: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame:
+    """Differences of class averages between two runs, for every headline metric, over the training seeds that both have.
+
+    Two runs of one seed were drawn from the same noise, so what both share cancels.
 
     Returns
     -------
-    DataFrame [difference, mean, low, high, seeds], Student's interval over seeds.
+    DataFrame [run, minus, metric, mean, low, high, seeds], Student's 95 % interval over seeds, NaN below three seeds.
     """
-    average = summary[(summary.metric == metric) & (summary["class"] == "average")]
-    average = average.pivot(index="seed", columns="run", values="value")
-    rows = []
-    for a, b in pairs:
-        change = (average[a] - average[b]).dropna()
-        rows.append((f"{a} - {b}", *statistics.over_seeds(change), len(change)))
-    return pd.DataFrame(rows, columns=["difference", "mean", "low", "high", "seeds"])
+    rows, summary = [], summary[summary["class"] == "average"].drop_duplicates(["run", "metric", "embedder", "seed"])
+    for metric, embedder in HEADLINES.items():
+        scores = summary[(summary.metric == metric) & (summary.embedder == embedder)]
+        scores = scores.pivot(index="seed", columns="run", values="value")
+        for run, minus in pairs if len(scores) else ():
+            change = (scores[run] - scores[minus]).dropna()
+            interval = statistics.over_seeds(change) if len(change) else [np.nan] * 3
+            rows.append((run, minus, metric, *interval, len(change)))
+    return pd.DataFrame(rows, columns=["run", "minus", "metric", "mean", "low", "high", "seeds"])
+
+
+def comparisons(differences: pd.DataFrame) -> str:
+    """How many comparisons there are, how many leave zero outside their interval, and how many would by chance."""
+    tested = differences.dropna(subset="low")
+    clear = ((tested.low > 0) | (tested.high < 0)).sum()
+    return (
+        f"{len(tested)} differences with an interval over seeds: {clear} leave zero outside it, "
+        f"where {0.05 * len(tested):.1f} would by chance if nothing differed"
+    )

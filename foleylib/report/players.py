@@ -1,28 +1,32 @@
-"""Audio players for notebooks: self-contained HTML without script, the same bytes on every run.
+"""Audio players for notebooks: spectrograms with the sound below, HTML without script, the same bytes on every run.
 
-Levels are left as they are: a louder system sounds louder. Scaling is a choice (`peak`), and in a grid it is one gain
-for all cells. Sound is MP3; `encode` also has FLAC, for where every sample counts.
+The sounds of a grid are brought to one loudness (ITU-R BS.1770, by pyloudnorm), unless levels are what is shown. Sound
+is MP3; `encode` also has FLAC, for where every sample counts.
 """
 
 import base64
 import html
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from IPython.display import HTML
 
+from foleylib.audio.mel import front_end
 from foleylib.report.style import Displays, words
 
 OPTIONS = {  # of soundfile; 1.28 s at 16 kHz are 7 kB of MP3, and 10 kB of Vorbis with a lower signal-to-noise ratio
     "mp3": {"format": "MP3", "bitrate_mode": "VARIABLE", "compression_level": 0.5},
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
 }
-MIME = {"mp3": "audio/mpeg", "flac": "audio/flac"}
+MIME = {"mp3": "audio/mpeg", "flac": "audio/flac", "png": "image/png"}
 MAX_CELLS = 40
-MAX_COLUMNS = 4  # more would run off a page of 1,000 pixels
-PAGE = 740  # pixels for the players of a row, beside its name
+MAX_COLUMNS = 7  # more go to further lines: a page of 1,200 pixels holds these, and one of 800 too
+LOUDNESS, PEAK = -23.0, 0.95  # LUFS, as EBU R 128 has it; full scale
+CENTRED = "text-align:center;padding:2px"
+DEPTH = 9.0  # nepers of a spectrogram that are shown, from the loudest cell of the grid
 
 
 def encode(wave: np.ndarray, rate: int, *, codec: Literal["mp3", "flac"] = "mp3") -> bytes:
@@ -31,7 +35,9 @@ def encode(wave: np.ndarray, rate: int, *, codec: Literal["mp3", "flac"] = "mp3"
 
     if codec not in OPTIONS:
         raise ValueError(f"codec={codec!r}: give one of {sorted(OPTIONS)}")
-    (wave,), out = scaled([wave]), io.BytesIO()
+    wave, out = mono(wave), io.BytesIO()
+    if (top := np.abs(wave).max()) > 1:
+        raise ValueError(f"the wave reaches {top:.3f} and would clip at 1: scale it")
     soundfile.write(out, wave, int(rate), **OPTIONS[codec])
     return out.getvalue()
 
@@ -49,21 +55,52 @@ def mono(wave: np.ndarray) -> np.ndarray:
     return wave
 
 
-def scaled(waves: Iterable[np.ndarray], peak: float | None = None) -> list[np.ndarray]:
-    """Waves under one common gain that takes the loudest to `peak`; None leaves them."""
-    waves = [mono(wave) for wave in waves]
-    top = max(np.abs(wave).max() for wave in waves)
-    if peak is None and top > 1:
-        raise ValueError(f"the wave reaches {top:.3f} and would clip at 1: scale it, or give peak (0.9, say)")
-    if peak is not None and not 0 < peak <= 1:
-        raise ValueError(f"peak={peak}: give a level in (0, 1]")
-    return waves if peak is None or top == 0 else [wave * np.float32(peak / top) for wave in waves]
+def at_loudness(wave: np.ndarray, rate: int, loudness: float = LOUDNESS) -> np.ndarray:
+    """The wave under a gain that brings it to `loudness` in LUFS, or as near as its peak allows without clipping.
+
+    Silence (nothing above -70 LUFS, the absolute gate of ITU-R BS.1770) and clips shorter than its blocks of 0.4 s are
+    brought to no loudness: the first stay as they are, of the others the peak counts alone.
+    """
+    import pyloudnorm
+
+    wave = mono(wave)
+    peak = float(np.abs(wave).max())
+    if not peak > 0:
+        return wave
+    gain = PEAK / peak
+    if len(wave) >= 0.4 * rate:
+        with np.errstate(divide="ignore"):  # the logarithm of an empty block
+            own = pyloudnorm.Meter(rate).integrated_loudness(wave.astype(np.float64))
+        gain = min(gain, 10 ** ((loudness - own) / 20)) if np.isfinite(own) else 1.0
+    return wave * np.float32(gain)
 
 
-def _audio(wave: np.ndarray, rate: int, label: str, width: int = 300) -> str:
-    source = data_url(encode(wave, rate), MIME["mp3"])
-    look = f'style="width:{width}px;height:36px" aria-label="{label}"'
-    return f'<audio controls preload="metadata" {look} src="{source}">{label}</audio>'
+def _spectrograms(waves: list[np.ndarray], rate: int) -> list[str]:
+    """Log-mels of waves as PNG images on one scale of shades, as sources of an element."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    log_mel = front_end(rate, "dataset")
+    mels = [log_mel(torch.from_numpy(wave)[None])[0, 0].numpy() for wave in waves]  # (frames, n_mels)
+    top, shades, images = max(mel.max() for mel in mels), 63, []
+    palette = (colormaps["magma"].resampled(shades + 1)(range(shades + 1))[:, :3] * 255).astype(np.uint8)
+    for mel in mels:
+        shade = ((mel - top) / DEPTH + 1).clip(0, 1) * shades
+        image, out = Image.fromarray(shade.T[::-1].astype(np.uint8), mode="P"), io.BytesIO()
+        image.putpalette(palette.tobytes())
+        image.save(out, "png", optimize=True)
+        images.append(data_url(out.getvalue(), MIME["png"]))
+    return images
+
+
+def _tile(wave: np.ndarray, rate: int, image: str, label: str) -> str:
+    """A spectrogram with its player below, as wide as the cell."""
+    sound = data_url(encode(wave, rate), MIME["mp3"])
+    return (
+        f'<img alt="{label}: spectrogram" style="width:100%;height:64px;display:block" src="{image}">'
+        f'<audio controls preload="metadata" style="width:100%;height:32px" aria-label="{label}" src="{sound}">'
+        f"{label}</audio>"
+    )
 
 
 def grid(
@@ -74,13 +111,13 @@ def grid(
     cols: Sequence[str],
     display: Displays = None,
     title: str = "",
-    peak: float | None = None,
+    loudness: float | None = LOUDNESS,
 ) -> HTML:
-    """A table of players, runs down and classes across (say), turned round where it would be wider than the page.
+    """A table of spectrograms that play: runs down and classes across (say), as wide as the page.
 
     `clips` are waves [shape=(T,)] in [-1, 1] by (row, col); a cell without clip shows a dash. `display` names the rows
-    or columns that are runs. `peak` in (0, 1] takes the loudest clip to it, with one gain for all; by default levels
-    stay as they are.
+    or columns that are runs. All are brought to one `loudness` (LUFS), and the caption says so; with None levels stay as
+    they are. Spectrograms show the clips as they were.
     """
     if len(rows) * len(cols) > MAX_CELLS:
         size = f"{len(rows)} rows x {len(cols)} columns"
@@ -89,16 +126,23 @@ def grid(
     if strays or not clips:
         raise ValueError(f"clips without a cell: {strays}; keys are (row, col) of rows={list(rows)}, cols={list(cols)}")
     heads = {key: html.escape(words(key, display)) for key in (*rows, *cols)}
-    turned = len(cols) > MAX_COLUMNS
-    down, across = (cols, rows) if turned else (rows, cols)
-    width = min(170, PAGE // len(across))
+    waves = [mono(wave) for wave in clips.values()]
+    images = _spectrograms(waves, rate)
+    heard = waves if loudness is None else [at_loudness(wave, rate, loudness) for wave in waves]
     cells = {
-        (row, col)[:: -1 if turned else 1]: _audio(wave, rate, f"{heads[row]}, {heads[col]}", width=width)
-        for (row, col), wave in zip(clips, scaled(clips.values(), peak))
+        (row, col): _tile(wave, rate, image, f"{heads[row]}, {heads[col]}")
+        for (row, col), wave, image in zip(clips, heard, images)
     }
-    lines = ["<td></td>" + "".join(f'<th scope="col">{heads[key]}</th>' for key in across)]
-    for key in down:
-        inside = "".join(f"<td>{cells.get((key, other), '–')}</td>" for other in across)
-        lines.append(f'<th scope="row">{heads[key]}</th>{inside}')
-    caption = f"<caption>{html.escape(title)}</caption>" if title else ""
-    return HTML(f"<table>{caption}<tr>{'</tr><tr>'.join(lines)}</tr></table>")
+    lines, across = [], -(-len(cols) // -(-len(cols) // MAX_COLUMNS))  # lines of about equal length
+    for first in range(0, len(cols), across):
+        part = cols[first : first + across]
+        lines.append("<td></td>" + "".join(f'<th scope="col" style="{CENTRED}">{heads[key]}</th>' for key in part))
+        for row in rows:
+            inside = "".join(f'<td style="{CENTRED}">{cells.get((row, col), "–")}</td>' for col in part)
+            lines.append(f'<th scope="row" style="text-align:left;overflow-wrap:break-word">{heads[row]}</th>{inside}')
+    levels = "levels as they are"
+    if loudness is not None:
+        levels = f"loudness matched to {f'{loudness:g}'.replace('-', '−')} LUFS (ITU-R BS.1770)"
+    caption = ", ".join(filter(None, (html.escape(title), levels)))
+    look = "table-layout:fixed;width:100%;max-width:1180px"
+    return HTML(f'<table style="{look}"><caption>{caption}</caption><tr>{"</tr><tr>".join(lines)}</tr></table>')

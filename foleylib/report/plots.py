@@ -18,7 +18,7 @@ from foleylib.report.style import Displays, class_label, colours, metric_label, 
 from foleylib.report.tables import select
 
 BLUE, RED = "#0173b2", "#d55e00"
-REFERENCE = {"color": "#777777", "linestyle": (0, (2, 1.5))}  # published scores and zero: grey and dashed
+REFERENCE = {"color": "#777777", "linestyle": (0, (2, 1.5))}  # zero: grey and dashed
 AUDITED = {
     "rms_db": "RMS level (dB re full scale)",
     "silence_fraction": "Silent frames (share of clip)",
@@ -109,12 +109,12 @@ def history(frame: pd.DataFrame, *, terms: Sequence[str]) -> Figure:
 def metric_bars(
     summary: pd.DataFrame, *, metric: str, runs: Sequence[str], display: Displays = None, class_: str | None = "all"
 ) -> Figure:
-    """Scores as points with their intervals, one line per run; the papers' numbers as dashed marks.
+    """Scores as points with their intervals over clips, one line per run, one point per training seed.
 
     `class_` is one class ("all": the whole set), or None for a panel per class. `tables` says what a summary is.
     """
     rows = select(summary, metric=metric, runs=runs, classes=None if class_ is None else [class_])
-    classes = [c for c in rows["class"].unique() if c != "all"] if class_ is None else [class_]
+    classes = [c for c in rows["class"].unique() if c not in ("all", "average")] if class_ is None else [class_]
     if rows.empty or not classes:
         raise ValueError(f"no {metric} of class {class_!r}: the summary has {sorted(set(summary['class']))}")
     width, height = 3 if class_ is None else 6, 0.8 + 0.38 * len(runs)
@@ -122,39 +122,59 @@ def metric_bars(
     for axis, name in zip(axes, classes):
         for line, run in enumerate(runs):
             of_run = rows[(rows["class"] == name) & (rows.run == run)]
-            _points(axis, line, of_run, shown(run, display).colour, spread=0.2)
+            _points(axis, line, of_run, shown(run, display).colour)
         axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.set(title=class_label(name) if class_ != "all" else "", xlabel=metric_label(metric))
     name_rows(axes[0], [shown(run, display).name for run in runs])
-    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
-    if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     return figure
 
 
-def _points(axis: Axes, line: int, rows: pd.DataFrame, colour: str, *, spread: float) -> None:
-    """On one line of the axis a point with its interval for each row (a seed), and a mark at the published score."""
+def _points(axis: Axes, line: int, rows: pd.DataFrame, colour: str, *, spread: float = 0.2) -> None:
+    """On one line of the axis a point with its interval for each row (a seed)."""
     offsets = np.linspace(-spread, spread, len(rows)) if len(rows) > 1 else np.zeros(1)
     for y, row in zip(line + offsets, rows.itertuples()):
         axis.plot([row.low, row.high], [y, y], color=colour, linewidth=2, solid_capstyle="round")
         axis.plot(row.value, y, "o", color=colour, markersize=6)
-    scores = rows[rows.published.notna()].drop_duplicates("published") if "published" in rows else rows[:0]
-    for row in scores.itertuples():
-        label = "published" if row.comparable is True or row.comparable == 1 else "published (not comparable)"
-        axis.plot([row.published] * 2, [line - 0.4, line + 0.4], linewidth=1.8, label=label, **REFERENCE)
 
 
-def differences(frame: pd.DataFrame, *, metric: str = "fad", display: Displays = None) -> Figure:
-    """Differences to a baseline: a line per run, a point with its interval per seed, and the mean of the seeds."""
-    runs = list(dict.fromkeys(frame.run))
-    figure, (axis,) = panels(1, columns=1, width=6.5, height=1 + 0.5 * len(runs))
+def beside_published(
+    summary: pd.DataFrame,
+    published: pd.Series,
+    *,
+    metric: str,
+    runs: Sequence[str],
+    display: Displays = None,
+) -> Figure:
+    """Class averages of runs and, in a panel of their own, the published ones [index=run]: two scales, one order."""
+    figure, (ours, theirs) = panels(2, columns=2, width=4.6, height=0.8 + 0.38 * len(runs), sharey=True)
+    rows = select(summary, metric=metric, runs=runs, classes=["average"])
     for line, run in enumerate(runs):
-        rows, colour = frame[frame.run == run], shown(run, display).colour
-        _points(axis, line, rows, colour, spread=0.22)
-        axis.plot([rows.value.mean()] * 2, [line - 0.36, line + 0.36], color=colour, linewidth=1)
-    axis.axvline(0, linewidth=1, **REFERENCE)
-    name_rows(axis, [shown(run, display).name for run in runs])
-    axis.set_xlabel(f"Difference of {metric_label(metric)}, below 0 is better")
+        look = shown(run, display)
+        _points(ours, line, rows[rows.run == run], look.colour)
+        theirs.plot(published.get(run, np.nan), line, "D", color=look.colour, markersize=6)
+    ours.set(title="ours", xlabel=metric_label(metric))
+    theirs.set(title="published", xlabel="FAD of the paper ↓")
+    name_rows(ours, [shown(run, display).name for run in runs])
+    return figure
+
+
+def differences(frame: pd.DataFrame, *, display: Displays = None) -> Figure:
+    """Paired differences of runs (`papers.pages.paired_differences`): a panel for each metric, a line for each pair.
+
+    A pair of fewer than three seeds is a point without an interval.
+    """
+    metrics, pairs = list(dict.fromkeys(frame.metric)), list(dict.fromkeys(zip(frame.run, frame.minus)))
+    size = {"columns": 4, "width": 2.9, "height": 1.1 + 0.36 * len(pairs)}
+    figure, axes = panels(len(metrics), **size, sharey=True)
+    for axis, metric in zip(axes, metrics):
+        for row in frame[frame.metric == metric].itertuples():
+            line, colour = pairs.index((row.run, row.minus)), shown(row.run, display).colour
+            axis.plot([row.low, row.high], [line, line], color=colour, linewidth=2, solid_capstyle="round")
+            axis.plot(row.mean, line, "o", color=colour, markersize=6)
+        axis.axvline(0, linewidth=1, **REFERENCE)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.set_xlabel(f"Change of {metric_label(metric)}")
+    name_rows(axes[0], [f"{shown(run, display).name}, from {shown(minus, display).name}" for run, minus in pairs])
     return figure
 
 

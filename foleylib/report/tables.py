@@ -1,9 +1,10 @@
 """Tables for the reader: settings, and our numbers with their intervals beside the papers'.
 
 A summary (results/summary.csv) has one row per score: paper, table, run, class ("all" is the whole set in one score),
-metric, embedder, value, low, high, n, seed, published, comparable, protocol. A cell reads `3.21 [2.9, 3.6]` (bootstrap
-interval over clips), or `3.21 ± 0.12 (3 seeds)` where a run has several seeds, or "–" without a number. The papers'
-average is the mean of the class scores, which is not the score of all clips together.
+metric, embedder, value, low, high, n, seed, published, comparable, protocol. A table of runs of one seed has intervals
+over clips, `3.21 [2.9, 3.6]`; as soon as a run has several seeds, the table has deviations over seeds in their place,
+`3.21 ± 0.12`, and none for a run of one seed, for the two do not compare. "–" stands where there is no number. The
+papers' average is the mean of the class scores, which is not the score of all clips together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,11 +14,11 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from foleylib.evaluation.metrics import METRICS
+from foleylib.evaluation.metrics import HEADLINES, METRICS
 from foleylib.report.style import Displays, class_label, metric_label, shown
 
 PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"  # paper, table, row, class, metric, value
-DASH, DAGGER = "–", "†"
+DASH, SPACE = "–", "\N{NO-BREAK SPACE}"  # a number and its spread stay on one line
 
 
 def settings(section: BaseModel | dict) -> pd.DataFrame:
@@ -83,15 +84,22 @@ def number(value: float, metric: str) -> str:
     return DASH if np.isnan(value) else f"{value:.{digits}f}"
 
 
-def cell(rows: pd.DataFrame, metric: str) -> str:
-    """Text of the scores of one run and class: one row with its interval, or mean and deviation over seeds."""
+def cell(rows: pd.DataFrame, metric: str, *, by_seed: bool) -> str:
+    """Text of the scores of one run and class: with the deviation over seeds where there are several, or without
+    `by_seed` with the interval over the clips of the one seed."""
     rows = rows[rows.value.notna()]
     if not len(rows):
         return DASH
-    if len(rows) > 1:
-        return f"{number(rows.value.mean(), metric)} ± {number(rows.value.std(), metric)} ({len(rows)} seeds)"
+    if by_seed or len(rows) > 1:
+        mean, spread = number(rows.value.mean(), metric), number(rows.value.std(), metric)
+        return mean if len(rows) == 1 else f"{mean}{SPACE}±{SPACE}{spread}"
     value, low, high = (number(x, metric) for x in rows.iloc[0][["value", "low", "high"]])
-    return value if DASH in (low, high) else f"{value} [{low}, {high}]"
+    return value if DASH in (low, high) else f"{value}{SPACE}[{low},{SPACE}{high}]"
+
+
+def has_seeds(rows: pd.DataFrame) -> bool:
+    """Whether a run of the table has several seeds."""
+    return bool((rows.groupby("run").seed.nunique() > 1).any())
 
 
 def ours_and_published(
@@ -105,27 +113,35 @@ def ours_and_published(
     std: bool = False,
     reference: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """One row per run, and per class our score with its interval beside the published number ("ours", "published").
+    """Two lines per run, our scores and below them the published ones where there are any; one column per class.
 
-    `average` adds the papers' average, the mean of the class scores, which has an interval only if the summary holds
-    rows of class "average"; `std` adds the sample deviation over classes, as latent-clap-loss prints it. `reference`
-    [index=run, columns=class] are published numbers where the summary has none: `published(...)` with its rows renamed
-    to runs. Published numbers that do not compare with ours carry a dagger.
+    `average` adds the papers' average, the mean of the class scores, the only column that shows a spread; `std` adds the
+    sample deviation over classes, as latent-clap-loss prints it. `reference` [index=run, columns=class] are published
+    numbers where the summary has none: `published(...)` with its rows renamed to runs. The head says where published
+    numbers do not compare with ours.
     """
     parts = [c for c in classes if c not in ("all", "average")]
     rows = _with_spread(select(summary, metric=metric, runs=runs), parts)
     reference = pd.DataFrame(index=runs) if reference is None else reference.reindex(runs)
     extra = [name for name, wanted in [("average", average), ("std", std)] if wanted and name not in classes]
-    table = {}
-    for class_ in [*classes, *extra]:
-        of_class, head = rows[rows["class"] == class_], class_label(class_)
-        table[head, "ours"] = [cell(of_class[of_class.run == run], metric) for run in runs]
-        table[head, "published"] = [
-            _published_cell(rows[rows.run == run], metric, class_, reference.loc[run]) for run in runs
-        ]
-    frame = by_run(table, runs, display)
-    note = f"{DAGGER} not comparable" if any(DAGGER in text for text in frame.to_numpy().ravel()) else ""
-    return frame.rename_axis(columns=[metric_label(metric), note])
+    columns, by_seed, lines = [*classes, *extra], has_seeds(rows), {}
+    for run in runs:
+        name, of_run = shown(run, display).name, rows[rows.run == run]
+        texts = [_ours(of_run[of_run["class"] == class_], class_, metric, by_seed) for class_ in columns]
+        lines[name, "ours"] = texts
+        theirs = [_published(of_run, class_, reference.loc[run]) for class_ in columns]
+        if set(theirs) != {DASH}:
+            lines[name, "published"] = theirs
+    frame = pd.DataFrame.from_dict(lines, orient="index", columns=[class_label(c) for c in columns])
+    frame.index = pd.MultiIndex.from_tuples(lines, names=["System", ""])
+    compares = rows.published.notna().any() and rows[rows.published.notna()].comparable.eq(True).all()
+    return frame.rename_axis(columns=metric_label(metric) + ("" if compares else " (published: another scale)"))
+
+
+def _ours(rows: pd.DataFrame, class_: str, metric: str, by_seed: bool) -> str:
+    if class_ == "average":
+        return cell(rows, metric, by_seed=by_seed)
+    return number(rows.value.mean(), metric)
 
 
 def _with_spread(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -137,14 +153,11 @@ def _with_spread(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     return pd.concat([rows, spread], ignore_index=True).drop_duplicates(["run", "seed", "class"])
 
 
-def _published_cell(of_run: pd.DataFrame, metric: str, class_: str, reference: pd.Series) -> str:
-    """Published number of a class, of the run's own rows or of the reference, marked where it does not compare."""
-    of_run = of_run[of_run.published.notna()]
-    of_class = of_run[of_run["class"] == class_]
-    value = of_class.published.iloc[0] if len(of_class) else reference.get(class_, np.nan)
-    same = (of_class if len(of_class) else of_run).comparable
-    compares = len(same) and same.eq(True).all()
-    return DASH if np.isnan(value) else number(value, metric) + ("" if compares else f" {DAGGER}")
+def _published(of_run: pd.DataFrame, class_: str, reference: pd.Series) -> str:
+    """Published number of a class as the paper prints it, of the run's own rows or of the reference."""
+    known = of_run[of_run.published.notna() & (of_run["class"] == class_)]
+    value = known.published.iloc[0] if len(known) else reference.get(class_, np.nan)
+    return DASH if np.isnan(value) else f"{value:.2f}"
 
 
 def by_run(table: dict, runs: Sequence[str], display: Displays) -> pd.DataFrame:
@@ -160,15 +173,57 @@ def metrics_overview(
     Columns come in the order of `METRICS`, then other metrics as the summary has them.
     """
     rows = summary[(summary["class"] == class_) & summary.run.isin(list(runs))]
-    present, table = list(dict.fromkeys(rows.metric)), {}
+    present, table, by_seed = list(dict.fromkeys(rows.metric)), {}, has_seeds(rows)
     for metric in [m for m in METRICS if m in present] + [m for m in present if m not in METRICS]:
         of_metric = rows[rows.metric == metric]
         embedders = list(of_metric.embedder.dropna().unique())
         for embedder in embedders if len(embedders) > 1 else [None]:
             part = of_metric if embedder is None else of_metric[of_metric.embedder == embedder]
-            part = select(part, metric=metric, runs=part.run.unique())
-            table[metric_label(metric, embedder)] = [cell(part[part.run == run], metric) for run in runs]
+            table[metric_label(metric, embedder)] = _column(part, metric, runs, by_seed)
     return by_run(table, runs, display)
+
+
+def headlines(summary: pd.DataFrame, runs: Sequence[str], *, display: Displays = None) -> pd.DataFrame:
+    """One row per run, averages over classes of the headline metrics: the judge's, and under their own heading CLAP's,
+    the embedding of which also conditions the models and selects among their clips."""
+    rows, table = summary[(summary["class"] == "average") & summary.run.isin(list(runs))], {}
+    for metric, embedder in HEADLINES.items():
+        part = rows[(rows.metric == metric) & (rows.embedder == embedder)]
+        head = {"judge": "independent judge", "clap": "CLAP, which also conditions and selects"}[embedder]
+        table[head, metric_label(metric)] = _column(part, metric, runs, has_seeds(rows))
+    return by_run(table, runs, display)
+
+
+def _column(rows: pd.DataFrame, metric: str, runs: Sequence[str], by_seed: bool) -> list[str]:
+    """The cells of a metric, a run each."""
+    rows = select(rows, metric=metric, runs=rows.run.unique())
+    return [cell(rows[rows.run == run], metric, by_seed=by_seed) for run in runs]
+
+
+def differences(frame: pd.DataFrame, display: Displays = None) -> pd.DataFrame:
+    """Paired differences of runs (`papers.pages.paired_differences`): a row a pair, a column a metric, and their seeds.
+
+    A cell reads `-2.20 [-2.78, -1.63]`; below three seeds it has no interval.
+    """
+    table = {}
+    for metric, rows in frame.groupby("metric", sort=False):
+        texts = [
+            SPACE.join(filter(None, (signed(row.mean, metric), _between(row.low, row.high, metric))))
+            for row in rows.itertuples()
+        ]
+        table[metric_label(metric)] = texts
+    pairs = frame[["run", "minus", "seeds"]].drop_duplicates(["run", "minus"])
+    names = [f"{shown(row.run, display).name} − {shown(row.minus, display).name}" for row in pairs.itertuples()]
+    return pd.DataFrame(table | {"seeds": pairs.seeds.tolist()}, index=pd.Index(names, name="Difference"))
+
+
+def signed(value: float, metric: str) -> str:
+    """A difference in the digits of its metric, with its sign."""
+    return f"{value:+.{METRICS[metric].digits}f}".replace("-", "−")
+
+
+def _between(low: float, high: float, metric: str) -> str:
+    return "" if np.isnan([low, high]).any() else f"[{signed(low, metric)},{SPACE}{signed(high, metric)}]"
 
 
 def published(paper: str, table: str) -> pd.DataFrame:

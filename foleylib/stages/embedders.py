@@ -10,7 +10,7 @@ from foleylib.networks import judge
 from foleylib.params.runs import Sampling
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
-from foleylib.stages.reference import embeddings_by_class, reference
+from foleylib.stages.reference import reference
 from foleylib.stages.sample import Drawer, class_rows, load_clap
 
 
@@ -28,10 +28,6 @@ class Embedders:
         rate = self.cfg.corpus_of("sampling").rate
         labels, prompts = list(manifest.label), list(manifest.label.map(self.texts))
         return embed_clips(waves, labels, prompts, judge=self.judge, clap=self.clap, rate=rate)
-
-    def reference_by_class(self) -> dict[str, np.ndarray]:
-        """CLAP embeddings of the real clips of `evaluate.split`, label -> [shape=(N, D)]."""
-        return embeddings_by_class(self.clap, self.cfg)
 
 
 class Validation:

@@ -1,4 +1,4 @@
-"""Stage evaluate: the scores of every run against real clips, paired differences, and one table of all numbers."""
+"""Stage evaluate: the scores of every run against real clips, and one table of all numbers."""
 
 import json
 import shutil
@@ -27,12 +27,11 @@ PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"  # paper, tab
 def make(cfg: Params) -> pd.DataFrame:
     """Score all runs and selected runs; returns the summary.
 
-    Writes results/evaluate/RUN.json (scores with protocol card), data/embeddings/RUN/SEED.npz, results/differences.csv,
-    results/similarity.csv, results/summary.csv and results/metrics (headline numbers).
+    Writes results/evaluate/RUN.json (scores with protocol card), data/embeddings/RUN/SEED.npz, results/similarity.csv,
+    results/summary.csv and results/metrics (headline numbers).
     """
     embedders = Embedders(cfg)
     evaluate(list(cfg.rows()), cfg, embedders)
-    write_csv(differences(cfg, embedders), paths.RESULTS / "differences.csv")
     write_csv(similarities(cfg, embedders), paths.RESULTS / "similarity.csv")
     tables = {name: row.tables for name, row in cfg.rows().items()} | {"latent_clap": []}
     files = [paths.RESULTS / "evaluate" / f"{run}.json" for run in cfg.rows()]
@@ -114,24 +113,6 @@ def _model_hashes(run: str, cfg: Params) -> dict[int, dict[str, str]]:
         }
         for seed, folder in cfg.models_of(run).items()
     }
-
-
-def differences(cfg: Params, embedders: Embedders) -> pd.DataFrame:
-    """Average FAD of each system's run minus that of the run `evaluate.baseline`, the same clips drawn from both.
-
-    Returns
-    -------
-    DataFrame [run, seed, value, low, high], a row for each training seed of both; intervals are bootstraps over clips.
-    """
-    baseline, real = cfg.evaluate.baseline, embedders.reference_by_class()
-    others = [run for run in cfg.runs if run != baseline and cfg.system_of(run)]
-    shared = [(run, s) for run in others for s in cfg.models_of(run) if s in cfg.models_of(baseline)]
-    difference = delayed(scores.paired_difference)
-    pairs = ([Embeddings.load(_embeddings_file(name, seed)) for name in (run, baseline)] for run, seed in shared)
-    work = Parallel(n_jobs=-1, return_as="generator")(difference(real, a, b, cfg.evaluate) for a, b in pairs)
-    intervals = progress(work, total=len(shared), desc=f"differences to {baseline}")
-    rows = [(run, seed, i.estimate, i.low, i.high) for (run, seed), i in zip(shared, intervals)]
-    return pd.DataFrame(rows, columns=["run", "seed", "value", "low", "high"])
 
 
 def similarities(cfg: Params, embedders: Embedders) -> pd.DataFrame:

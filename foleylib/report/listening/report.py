@@ -61,7 +61,7 @@ def table_two(
         if scores is not None:
             ours = scores[(scores.metric == metric) & (scores["class"] == "all")]
             kind = "simulated" if scores.simulated.any() else "ours"
-            table[head, kind] = [tables.cell(ours[ours.run == run], metric) for run in runs]
+            table[head, kind] = [tables.cell(ours[ours.run == run], metric, by_seed=False) for run in runs]
         paper = [published[metric].get(rows.get(run), np.nan) for run in runs]
         table[head, "published"] = [tables.number(value, metric) for value in paper]
     return tables.by_run(table, runs, display)
