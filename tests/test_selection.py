@@ -16,7 +16,9 @@ DIM = 16
 
 def rules(**changes):
     """The section `selection` as far as `select` reads it."""
-    return SimpleNamespace(**{"duplicate": 0.99, "cap": 8, "relax_after": 3, "relax_by": 0.05, **changes})
+    return SimpleNamespace(
+        **{"duplicate": 0.99, "cap": 8, "relax_after": 3, "relax_by": 0.05, "best_of": {}, **changes}
+    )
 
 
 def scored(scores, seed=0):
@@ -129,6 +131,25 @@ def test_relaxation_looks_again_best_first():
     assert table.threshold.tolist() == [0.5, 0.45, 0.5, 0.45, 0.45, 0.5]
     assert table.tries[[4, 3]].tolist() == [6, 0]
     assert result.report.threshold_first.item() == 0.5 and result.report.threshold_last.item() == 0.45
+
+
+def test_best_of_a_group_alone_may_pass():
+    scores = [0.5, 0.6, 0.1, 0.2, 0.7, 0.8, 0.3, 0.1, 0.2]
+    result, source = select_rain(scored(scores), 2, 0.4, best_of={"Rain": 3, "DogBark": 10})
+    assert source.requests == [{"Rain": (0, 6)}] and taken(result) == [1, 5]
+    reasons = result.candidates.reason.tolist()
+    assert reasons == [selection.BEATEN, "passed", *[selection.BEATEN] * 3, "passed"]
+    assert result.accepted.tries.tolist() == [3, 3]
+
+
+def test_groups_are_drawn_whole_until_the_cap():
+    result, source = select_rain(scored([0.5] + [0.1] * 20), 2, 0.4, best_of={"Rain": 3}, cap=5, relax_by=0.0)
+    assert [count for request in source.requests for _, count in request.values()] == [6, 3]
+    assert taken(result) == [0] and len(result.candidates) == 9 and result.report.short.item()
+    relaxed, _ = select_rain(
+        scored([0.3, 0.35, 0.1] * 4), 1, 0.4, best_of={"Rain": 3}, relax_after=1, relax_by=0.1, cap=9
+    )
+    assert taken(relaxed) == [1] and relaxed.accepted.threshold.item() == pytest.approx(0.3)
 
 
 def test_relaxation_keeps_near_duplicates_out():

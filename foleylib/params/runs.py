@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from foleylib.params.base import Amount, Count, Positive, Section, Seeds, Share, Train
 
@@ -90,11 +90,19 @@ class Selection(Section):
     calibrate: dict[TargetKind, str]  # the system whose candidates set the thresholds of each kind of target
     pool: Positive  # candidates a class for that
     shares: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]  # parts of the pool that pass
+    best_of: dict[str, Positive] = Field(default_factory=dict)  # class -> candidates of which the best alone may pass
     relax_after: Positive
     relax_by: Amount
     duplicate: Share
     cap: Positive
     targets: Positive
+
+    @model_validator(mode="after")
+    def _a_group_fits(self):
+        largest = max(self.best_of.values(), default=1)
+        if largest > self.cap:
+            raise ValueError(f"best_of {largest} is more than cap {self.cap}, the most candidates for a clip")
+        return self
 
 
 class Listening(Section):

@@ -2,7 +2,8 @@
 
 A candidate is known by its class and its number, from 0; its score is the cosine similarity, in [-1, 1], of its CLAP
 audio embedding to a target of its class. Candidates are decided in order of number, so that the size of the rounds
-changes no decision unless a threshold is lowered. Embeddings need not be of unit length; a threshold of -1 is no filter.
+changes no decision unless a threshold is lowered. With `best_of` = N they come in groups of N, of which the best alone
+is decided on, as in the challenge's system. Embeddings need not be of unit length; a threshold of -1 is no filter.
 """
 
 import zlib
@@ -18,6 +19,7 @@ from foleylib.params.runs import Selection
 
 NO_FILTER = -1.0
 PASSED, BELOW, DUPLICATE, SURPLUS = "passed", "below threshold", "near duplicate", "surplus"
+BEATEN = "not the best of its group"
 COLUMNS = ["label", "number", "score", "threshold", "target", "accepted", "reason", "tries"]
 
 
@@ -25,8 +27,8 @@ class Selected(NamedTuple):
     """Every candidate drawn, one row each, and the numbers of each class.
 
     `threshold` is the one at which a candidate was decided, `target` the row of its target. `reason` is "passed", "below
-    threshold", "near duplicate", or "surplus" for one that passes when the class is full. `tries` of a clip taken:
-    candidates drawn since the one taken before.
+    threshold", "near duplicate", "not the best of its group", or "surplus" for one that passes when the class is full.
+    `tries` of a clip taken: candidates drawn since the one taken before.
     """
 
     candidates: pd.DataFrame  # COLUMNS
@@ -56,21 +58,32 @@ class Pool:
 
     def next_round(self) -> int:
         """How many candidates to draw, at most as many as in the first round; 0 if the class is full or at its cap."""
-        drawn, taken = len(self.rows), len(self.taken)
-        asked = self.wanted
+        drawn, taken, group = len(self.rows), len(self.taken), self.group
+        asked = first = self.wanted * group
         if taken:
             # More after a failure: three unlucky rounds for the one last clip are no reason to lower the threshold.
             asked = -(-(self.wanted - taken) * drawn * (1 + self.failures) // taken)
-        return min(asked, self.wanted, self.settings.cap * self.wanted - drawn)
+        left = self.settings.cap * self.wanted - drawn
+        return min(-(-min(asked, first) // group), left // group) * group
+
+    @property
+    def group(self) -> int:
+        """Candidates of which the best alone is decided on."""
+        return self.settings.best_of.get(self.label, 1)
 
     def add(self, E: np.ndarray) -> None:
         """Decide on the unit rows E (count, D) in order; lower the threshold if too many rounds brought no clip."""
         first, before = len(self.rows), len(self.taken)
         targets, scores = scores_of(self.label, E, self.targets, seed=self.seed, first=first)
-        for number, (e, target, score) in enumerate(zip(E, targets, scores), start=first):
-            self.rows.append({"label": self.label, "number": number, "score": score, "target": target})
-            self.embeddings.append(e)
-            self.decide(number)
+        for start in range(0, len(E), self.group):
+            group = range(first + start, first + start + self.group)
+            for number, e, target, score in zip(group, E[start:], targets[start:], scores[start:]):
+                row = {"label": self.label, "number": number, "score": score, "target": target}
+                self.rows.append(
+                    row | {"threshold": self.threshold, "accepted": False, "reason": BEATEN, "tries": None}
+                )
+                self.embeddings.append(e)
+            self.decide(max(group, key=lambda number: self.rows[number]["score"]))
         self.failures = 0 if len(self.taken) > before else self.failures + 1
         if self.failures >= self.settings.relax_after:
             self.relax()
