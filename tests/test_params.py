@@ -269,7 +269,7 @@ def test_display():
     settings = params.parse(changed({"filters.tuning_filter.colour": "#123456", "runs.label.colour": None}))
     display = settings.display()
     assert list(display) == [*settings.runs, *settings.filters]
-    assert display["real"] == Display("Real clips", "#333333") and display["label"].colour is None
+    assert display["real"] == Display("Held-out synthetic clips", "#333333") and display["label"].colour is None
     assert display["ldm_filter"] == Display("LDM, filter", display["ldm"].colour)  # of the run that it selects from
     assert display["tuning_filter"].colour == "#123456" != display["tuning"].colour
 
