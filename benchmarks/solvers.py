@@ -12,17 +12,15 @@ from benchmarks import timing
 from foleylib import paths
 from foleylib.networks import pipeline
 from foleylib.networks import unet as unets
-from foleylib.networks.pipeline import SPACINGS
 from foleylib.params import settings
 from foleylib.params.runs import Sampling
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
 from foleylib.stages.embedders import Validation
 
-CASES = [f"dpm++:{steps}:leading" for steps in (5, 8, 10, 15, 20, 40, 200)]
-CASES += [f"dpm++:10:{spacing}" for spacing in SPACINGS if spacing != "leading"]
-CASES += [f"dpm++:10:leading:{guidance}" for guidance in (1, 1.5, 2, 4, 5)]
-CASES += ["ddim:40:1", "ddim:200:1"]
+CASES = [f"dpm++:{steps}:{spacing}" for spacing in ("leading", "log_snr") for steps in (5, 8, 10, 15, 20, 40)]
+CASES += [f"dpm++:10:log_snr:{guidance}" for guidance in (1, 1.5, 3, 4, 5)]
+CASES += ["dpm++:200:leading", "ddim:40:1", "ddim:200:1"]
 
 
 def options_of(case: str, sampling: Sampling) -> Sampling:

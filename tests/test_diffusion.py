@@ -73,6 +73,18 @@ def test_schedule_of_other_lengths():
     assert process.schedule(2, 0.04, 0.09).tolist() == pytest.approx([0.96, 0.96 * 0.91])
 
 
+@pytest.mark.parametrize("count", [3, 10, 200])
+def test_steps_uniform_in_log_snr(count):
+    abar = process.schedule()
+    steps = process.log_snr_steps(abar, count)
+    assert (steps[0], steps[-1]) == (900, 5) and steps == sorted(set(steps), reverse=True) and len(steps) <= count
+    if count == 10:
+        gaps = np.diff(torch.logit(abar.double())[steps])
+        assert len(steps) == 10 and gaps == pytest.approx(np.full(9, gaps.mean()), rel=0.15)
+    short = process.log_snr_steps(process.schedule(100), count)
+    assert short[0] == 90 and short[-1] == 0
+
+
 def test_noise_is_added_and_taken_away():
     z_0, eps = (torch.randn(4, 2, 4, 4, generator=seeded(seed)) for seed in (1, 2))
     n = torch.tensor([0, 10, 500, 999])

@@ -120,10 +120,13 @@ def test_solvers(pipeline):
     assert ddim.timesteps[[0, 1, -1]].tolist() == [996, 991, 1]
     assert ddim.config.set_alpha_to_one is False and ddim.config.clip_sample is False
     assert pipelines.scheduler(pipeline.noise, "dpm++").config.solver_order == 2
-    for spacing, least in (("leading", 91), ("log_snr", 0), ("karras", 0)):
-        solver = pipelines.scheduler(pipeline.noise, "dpm++", spacing)
-        solver.set_timesteps(10)
-        assert len(set(solver.timesteps.tolist())) == 10 and solver.timesteps.min() == least, spacing
+    for spacing, ends in (("leading", (901, 91)), ("log_snr", (900, 5))):
+        solver = pipelines.scheduler(pipeline.noise, "dpm++")
+        pipelines.set_steps(solver, 10, spacing)
+        steps = solver.timesteps.tolist()
+        assert len(set(steps)) == 10 and (steps[0], steps[-1]) == ends, spacing
+    pipelines.set_steps(ddim, 10, "log_snr")  # DDIM keeps its stride
+    assert ddim.timesteps[[0, -1]].tolist() == [901, 1]
     with pytest.raises(ValueError, match="'euler', not one of ddim, dpm"):
         pipelines.scheduler(pipeline.noise, "euler")
 

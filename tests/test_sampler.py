@@ -117,5 +117,5 @@ def test_ddim_is_that_of_the_pipeline(pipeline, draw, condition, tiny_models, ti
 
 
 def test_options_are_those_of_the_settings(tiny):
-    section = tiny.sampling.changed(solver="dpm++", steps=7, eta=0.25, guidance=3.5, batch_size=9, spacing="karras")
-    assert SamplerOptions.of(section) == SamplerOptions("dpm++", 7, 0.25, 3.5, 9, "karras")
+    section = tiny.sampling.changed(solver="dpm++", steps=7, eta=0.25, guidance=3.5, batch_size=9, spacing="log_snr")
+    assert SamplerOptions.of(section) == SamplerOptions("dpm++", 7, 0.25, 3.5, 9, "log_snr")

@@ -21,6 +21,19 @@ def schedule(steps: int = 1000, beta_start: float = 0.0015, beta_end: float = 0.
     return torch.cumprod(1 - betas, 0).float()
 
 
+def log_snr_steps(alphas_bar: torch.Tensor, count: int, *, first: float = 0.9, last: float = 0.005) -> list[int]:
+    """`count` diffusion steps, noisiest first, uniform in log-SNR; fewer where two would fall on one step.
+
+    They go from `first` to `last`, shares of the process: so near its end hardly anything is left of a clip, and so near
+    its start hardly any noise. (Lu et al. 2022 space the steps of few likewise, from the very end to the very start.)
+    """
+    log_snr = torch.logit(alphas_bar.double())  # ln abar / (1 - abar), falling
+    ends = [min(len(alphas_bar) - 1, round(share * len(alphas_bar))) for share in (first, last)]
+    wanted = torch.linspace(*log_snr[ends].tolist(), count, dtype=torch.float64)
+    nearest = (log_snr[None, :] - wanted[:, None]).abs().argmin(dim=1)
+    return nearest.unique(sorted=True).flip(0).tolist()
+
+
 def add_noise(z_0: torch.Tensor, eps: torch.Tensor, n: torch.Tensor, alphas_bar: torch.Tensor) -> torch.Tensor:
     """z_n = sqrt(abar_n) z_0 + sqrt(1 - abar_n) eps, for latents [shape=(B, C, T, F)] and steps n [shape=(B,)]."""
     a = _at(alphas_bar, n, z_0)

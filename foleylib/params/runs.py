@@ -39,7 +39,7 @@ class Sampling(Section):
     clips_per_class: Positive
     solver: Literal["ddim", "dpm++"]
     steps: Positive
-    spacing: Literal["leading", "log_snr", "karras"] = "leading"  # of the steps of dpm++
+    spacing: Literal["leading", "log_snr"] = "leading"  # of the steps of dpm++
     eta: Share  # of ddim
     guidance: Amount
     batch_size: Positive

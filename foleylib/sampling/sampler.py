@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from foleylib.diffusion.condition import Condition, denoise
-from foleylib.networks.pipeline import Pipeline, scheduler
+from foleylib.networks.pipeline import Pipeline, scheduler, set_steps
 from foleylib.runtime import progress, step_generator
 
 
@@ -18,7 +18,7 @@ class SamplerOptions:
     eta: float = 1.0  # of ddim: 1 adds noise at every step, 0 none
     guidance: float = 2.0  # w of u + w (c - u); 1 needs no unconditional pass
     batch_size: int = 32
-    spacing: str = "leading"  # of dpm++ (`networks.pipeline.scheduler`)
+    spacing: str = "leading"  # of dpm++: or "log_snr" (`networks.pipeline.set_steps`)
 
     @classmethod
     def of(cls, section) -> "SamplerOptions":
@@ -64,12 +64,12 @@ def _sample_batch(pipeline, condition, unconditional, shape, seeds, options, bar
 
     # Start from noise that is drawn on the CPU, so that a clip is the same on any device.
     device = pipeline.unet.device
-    solver = scheduler(pipeline.noise, options.solver, options.spacing)
+    solver = scheduler(pipeline.noise, options.solver)
     streams = [step_generator("cpu", seed) for seed in seeds]
     z = _noise(streams, shape, device) * solver.init_noise_sigma
     condition, unconditional = condition.to(device), unconditional.to(device)
 
-    solver.set_timesteps(options.steps, device=device)
+    set_steps(solver, options.steps, options.spacing, device)
     for n in solver.timesteps:
         # Estimate the noise, with guidance towards the condition.
         eps = denoise(pipeline.unet, z, n, condition, guidance=options.guidance, unconditional=unconditional)
