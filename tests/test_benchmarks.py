@@ -9,7 +9,17 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks import corpus_preparation, judges, latent_clap_loss, models, solvers, timing, training_step, zero_shot
+from benchmarks import (
+    corpus_preparation,
+    economics,
+    judges,
+    latent_clap_loss,
+    models,
+    solvers,
+    timing,
+    training_step,
+    zero_shot,
+)
 from foleylib import paths, train
 from foleylib.audio.mel import FRONT_ENDS, LogMel
 from foleylib.corpora.prepare import prepare
@@ -247,6 +257,21 @@ def test_solvers_of_the_foundation(project, tmp_path, capsys):
     path = solvers.main(list(map(str, ("--system", "foundation", "--out", tmp_path, *small))))
     (row,) = json.loads(path.read_text())["rows"]
     assert path.name == "solvers_foundation.json" and row["kad_min"] < row["kad_max"]  # one model, other noise
+
+
+def test_economics(project, tmp_path, capsys):
+    small = ["--clips", "2", "--draws", "3", "--candidates", "1", "2", "4"]
+    path = economics.main(["--params", str(project / "params.yaml"), "--seed", "0", *small, "--out", str(tmp_path)])
+    table = pd.read_csv(path)
+    keys = [(kind, way, n) for kind in ("text", "tuned") for n in (1, 2, 4) for way in ("threshold", "best of")]
+    assert list(table[["target", "way", "candidates"]].itertuples(index=False, name=None)) == keys
+    text = table[table.target == "text"].set_index(["way", "candidates"]).clap_score
+    assert text["best of", 4] > text["best of", 1] and text["threshold", 4] > text["threshold", 1]
+    assert table.unet_sha256.nunique() == 2 and (table.clips == 2).all()
+    labels, similarity, rng = np.repeat(["a", "b"], 6), np.tile(np.arange(6.0), 2), np.random.default_rng(0)
+    assert sorted(economics._passing(labels, similarity, 3, 2, rng)) == [4, 5, 10, 11]
+    best = economics._best_of(labels, similarity, 3, 2, rng)
+    assert {5, 11} <= set(best) and (similarity[best] >= 2).all() and len(best) == 4
 
 
 def test_judges(project, tmp_path, capsys):

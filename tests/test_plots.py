@@ -206,6 +206,20 @@ def test_differences_have_a_panel_for_each_metric():
     assert [len(axis.lines) for axis in axes] == [2 * 2 + 1, 2 + 1] and axes[0].get_ylim()[0] > axes[0].get_ylim()[1]
 
 
+def test_economics_have_a_panel_for_each_score():
+    rows = [
+        (t, way, n, 20.0 - n, 1.0, 0.5, 0.1)
+        for t in ("text", "tuned")
+        for way in ("threshold", "best of")
+        for n in (1, 5)
+    ]
+    columns = ["target", "way", "candidates", "kad", "kad_sd", "coverage", "coverage_sd"]
+    figure = drawn(plots.economics(pd.DataFrame(rows, columns=columns)))
+    assert [axis.get_ylabel() for axis in figure.axes] == ["KAD ↓", "Coverage ↑"]
+    assert [len(axis.lines) for axis in figure.axes] == [4, 4] and texts(figure.axes[0].get_xticklabels()) == ["1", "5"]
+    assert texts(figure.legends[0].get_texts())[1] == "text target, best of"
+
+
 def test_gains_have_a_panel_for_each_length():
     columns = ["steps", "tuning", "s_n", "lambda_lclap", "mean", "low", "high", "seeds"]
     rows = [

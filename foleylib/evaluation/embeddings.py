@@ -24,10 +24,13 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def at(self, rows: np.ndarray) -> Self:
+        """The clips of some rows, by number or mask."""
+        return Embeddings(self.labels[rows], {name: values[rows] for name, values in self.arrays.items()})
+
     def only(self, label: str) -> Self:
         """The clips of one class."""
-        rows = self.labels == label
-        return Embeddings(self.labels[rows], {name: values[rows] for name, values in self.arrays.items()})
+        return self.at(self.labels == label)
 
     def save(self, path: Path) -> None:
         """Write an .npz file; missing parent folders are made."""

@@ -14,6 +14,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from foleylib.evaluation.metrics import HEADLINES
 from foleylib.report.style import Displays, class_label, colours, metric_label, shown, words
 from foleylib.report.tables import select
 
@@ -213,6 +214,29 @@ def gains(frame: pd.DataFrame, *, metric: str = "fad") -> Figure:
         axis.set(xscale="log", xlabel=words("lambda_lclap"), title=f"{steps} steps")
         axis.set_ylabel(f"Change of {metric_label(metric)}")
         axis.legend()
+    return figure
+
+
+def economics(frame: pd.DataFrame) -> Figure:
+    """What selection buys (`benchmarks.economics`): a panel for each score, over the candidates drawn for each clip.
+
+    A line for each kind of target and way to select; bands are deviations over draws from one pool.
+    """
+    metrics = [metric for metric in HEADLINES if metric in frame]
+    lines = list(frame.groupby(["target", "way"], sort=False))
+    shades = colours([target for (target, _), _ in lines])
+    figure, axes = panels(len(metrics), columns=3, width=3.6, height=2.9)
+    for axis, metric in zip(axes, metrics):
+        for (target, way), rows in lines:
+            style = "-" if way == "threshold" else "--"
+            axis.plot(rows.candidates, rows[metric], style, marker="o", markersize=4, color=shades[target])
+            low, high = (rows[metric] + sign * rows[f"{metric}_sd"] for sign in (-1, 1))
+            axis.fill_between(rows.candidates, low, high, color=shades[target], alpha=0.12, linewidth=0)
+        axis.set(xscale="log", xlabel="Candidates per clip", ylabel=metric_label(metric))
+        axis.set_xticks(sorted(frame.candidates.unique()), [str(n) for n in sorted(frame.candidates.unique())])
+        axis.minorticks_off()
+    names = [f"{target} target, {way}" for (target, way), _ in lines]
+    figure.legend(axes[0].lines, names, loc="outside lower center", ncols=min(len(names), 4))
     return figure
 
 
