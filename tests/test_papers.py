@@ -13,6 +13,7 @@ from foleylib.stages.sample import load_run
 SWEEP = [
     "training",
     "sampling",
+    "weighting",
     "s_n",
     "steps",
     "tuning",
@@ -33,7 +34,7 @@ def test_sweep_has_a_row_for_each_training(project, tiny):
     rows = [[tuning, value, 0] for tuning in (False, True) for value in (0, 30)]
     assert table[["tuning", "lambda_lclap", "seed"]].values.tolist() == rows
     assert table.fad.nunique() == 4 and np.isfinite(table[["fad", "judge_accuracy", "clap_score"]]).all(axis=None)
-    assert (table.steps == 2).all() and (table.s_n == "noisy").all()
+    assert (table.steps == 2).all() and (table.s_n == "noisy").all() and (table.weighting == "min-SNR 5").all()
     assert (table[["training", "sampling"]] == latent_clap.protocol(tiny)).all(axis=None)
     pd.testing.assert_frame_equal(pd.read_csv(paths.RESULTS / "lambda_sweep.csv"), table, rtol=1e-5, check_dtype=False)
     assert not list((paths.SCRATCH / "lambda").glob("*"))
@@ -44,8 +45,10 @@ def test_protocol_of_a_sweep(project, tiny):
         return latent_clap.protocol(tiny.changed(finetune=tiny.finetune.changed(**values)))
 
     own, lclap, train = protocol(), tiny.finetune.lclap, tiny.finetune.train
-    assert own["sampling"] == "dpm++ 4 steps, guidance 2, 3 clips a class, seed 0" and len(own["training"]) == 8
-    assert own == protocol(lclap=lclap.changed(s_n="previous"))
+    assert (
+        own["sampling"] == "dpm++ 4 steps, log_snr, guidance 2, 3 clips a class, seed 0" and len(own["training"]) == 8
+    )
+    assert own == protocol(lclap=lclap.changed(s_n="previous"), snr_gamma=None)
     assert own == protocol(train=train.changed(steps=99), seeds=[7])
     other = protocol(train=train.changed(lr=0.5))
     assert other["training"] != own["training"] and other["sampling"] == own["sampling"]
@@ -128,7 +131,7 @@ def test_candidates_per_clip_over_all_seeds(folder):
 def sweep_of(rows, training="a"):
     """A table of `sweep` from (s_n, steps, lambda, seed, fad) rows."""
     table = pd.DataFrame(rows, columns=["s_n", "steps", "lambda_lclap", "seed", "fad"])
-    return table.assign(tuning=False, training=training, sampling="five")
+    return table.assign(tuning=False, training=training, sampling="five", weighting="none")
 
 
 SWEEP_ROWS = [
@@ -148,11 +151,13 @@ def test_gains_are_paired_by_protocol_length_and_seed():
     frame = sweep_of(SWEEP_ROWS)
     other = frame.assign(training="b", fad=frame.fad + 1)[1:]
     for stacked in (frame, pd.concat([frame, frame, other])):
-        table = pages.gains(stacked).set_index(["training", "steps", "s_n"])
+        table = pages.gains(stacked, "fad").set_index(["training", "steps", "s_n"])
         assert list(table.index)[:2] == [("a", 40, "clean"), ("a", 120, "noisy")]
         assert table["mean"].tolist()[:2] == pytest.approx([0.5, -0.2]) and table.seeds.tolist()[:2] == [1, 3]
         assert np.isnan(table.low.iloc[0]) and table.low.iloc[1] < -0.2 < table.high.iloc[1]
     assert list(table.index)[2:] == [("b", 40, "clean"), ("b", 120, "noisy")]
+    other = stacked[stacked.lambda_lclap > 0].assign(weighting="min-SNR 5")  # without the loss there is none
+    assert len(pages.gains(pd.concat([stacked, other]), "fad")) == len(table)
     of_b = table.loc[("b", 120, "noisy")]
     assert of_b.seeds == 2 and of_b["mean"] == pytest.approx(-0.25)
 

@@ -221,21 +221,22 @@ def test_economics_have_a_panel_for_each_score():
 
 
 def test_gains_have_a_panel_for_each_length():
-    columns = ["steps", "tuning", "s_n", "lambda_lclap", "mean", "low", "high", "seeds"]
+    columns = ["weighting", "steps", "tuning", "s_n", "lambda_lclap", "mean", "low", "high", "seeds"]
     rows = [
-        (40, False, "clean", 100, -0.1, -0.2, 0.0, 3),
-        (40, False, "noisy", 100, -0.2, -0.3, -0.1, 3),
-        (120, True, "noisy", 10, 0.1, np.nan, np.nan, 1),
+        ("min-SNR 5", 40, False, "clean", 100, -0.1, -0.2, 0.0, 3),
+        ("min-SNR 5", 40, False, "noisy", 100, -0.2, -0.3, -0.1, 3),
+        ("none", 120, True, "noisy", 10, 0.1, np.nan, np.nan, 1),
     ]
-    figure = drawn(plots.gains(pd.DataFrame(rows, columns=columns)))
-    assert [axis.get_title() for axis in figure.axes] == ["40 steps", "120 steps"]
+    figure = drawn(plots.gains(pd.DataFrame(rows, columns=columns), metric="kad"))
+    assert [axis.get_title() for axis in figure.axes] == ["min-SNR 5, 40 steps", "plain loss, 120 steps"]
+    assert figure.axes[0].get_ylabel() == "Change of KAD ↓"
     assert [texts(axis.get_legend().get_texts()) for axis in figure.axes] == [["clean", "noisy"], ["noisy, tuning"]]
 
 
 def test_lambda_sweep_has_a_line_and_a_band_each():
     grid = [(value, seed, tuning) for value in (0, 10) for seed in (0, 1) for tuning in (False, True)]
     frame = pd.DataFrame(grid, columns=["lambda_lclap", "seed", "tuning"]).assign(judge_accuracy=0.7)
-    frame["fad"] = 0.3 + 0.01 * frame.seed
+    frame["kad"] = 0.3 + 0.01 * frame.seed
     figure = drawn(plots.lambda_sweep(frame, ("ldm", "mine"), display=DISPLAY))
     assert len(figure.axes) == 2 and all(len(a.lines) == 2 and len(a.collections) == 2 for a in figure.axes)
     assert texts(figure.axes[0].get_xticklabels()) == ["0", "10"]

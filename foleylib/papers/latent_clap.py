@@ -12,14 +12,14 @@ from foleylib.stages.finetune import training_key, tune
 
 
 def sweep(cfg: Params) -> pd.DataFrame:
-    """Fig. 3: average FAD over lambda, with and without tuning layer, of models trained shorter than those of Table I.
+    """Fig. 3: scores over lambda, with and without tuning layer, of models trained shorter than those of Table I.
 
     Scored on *validation* clips, so that lambda may be chosen by it. Writes results/lambda_sweep.csv.
 
     Returns
     -------
-    DataFrame [training, sampling, s_n, steps, tuning, lambda_lclap, seed, fad, judge_accuracy, clap_score]; see
-    `protocol` for what the first two say.
+    DataFrame [training, sampling, weighting, s_n, steps, tuning, lambda_lclap, seed] and the scores of
+    `evaluation.quick.quick`; see `protocol` for what the first two say. `weighting` is that of the diffusion loss.
     """
     settings = cfg.lambda_sweep
     common = shortened(cfg.finetune, settings.steps)
@@ -30,8 +30,9 @@ def sweep(cfg: Params) -> pd.DataFrame:
         scratch = paths.SCRATCH / "lambda" / training_key(system, common, seed, cfg)
         model = tune(system, seed, cfg, parts, scratch=scratch, common=common)
         scores = validation.scores(model.unet, model.prompts, seed=seed, clips_per_class=settings.clips_per_class)
-        what = {"s_n": common.lclap.s_n, "steps": settings.steps, "tuning": tuned, "lambda_lclap": value, "seed": seed}
-        rows.append(protocol(cfg) | what | scores)
+        what = {"weighting": "none" if common.snr_gamma is None else f"min-SNR {common.snr_gamma:g}"}
+        what |= {"s_n": common.lclap.s_n, "steps": settings.steps}
+        rows.append(protocol(cfg) | what | {"tuning": tuned, "lambda_lclap": value, "seed": seed} | scores)
     table = pd.DataFrame(rows)
     write_csv(table, paths.RESULTS / "lambda_sweep.csv")
     return table
@@ -46,13 +47,14 @@ def protocol(cfg: Params) -> dict[str, str]:
     """What sweeps must share to be compared: a fingerprint of data, U-Net, encoder and training, and the sampling in
     words.
 
-    Vocoder, judge and validation clips are not in it: compare sweeps of one foundation and one corpus.
+    What a sweep names in a column of its own is not in it, nor are vocoder, judge and validation clips: compare sweeps of
+    one foundation and one corpus.
     """
     same = shortened(cfg.finetune, 1)
-    same = same.changed(lclap=same.lclap.changed(s_n="clean"))
+    same = same.changed(snr_gamma=None, lclap=same.lclap.changed(s_n="clean"))
     system = System(corpus=cfg.lambda_sweep.corpus, init="ldm", loss=Loss(lclap=1.0))
     how = cfg.sampling
-    eta = f", eta {how.eta:g}" if how.solver == "ddim" else ""
+    own = f"eta {how.eta:g}" if how.solver == "ddim" else how.spacing
     clips = f"{cfg.lambda_sweep.clips_per_class} clips a class"
-    words = f"{how.solver} {how.steps} steps{eta}, guidance {how.guidance:g}, {clips}, seed {cfg.seed}"
+    words = f"{how.solver} {how.steps} steps, {own}, guidance {how.guidance:g}, {clips}, seed {cfg.seed}"
     return {"training": training_key(system, same, 0, cfg)[:8], "sampling": words}

@@ -37,17 +37,18 @@ def candidates_per_clip(names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(costs)
 
 
-def gains(sweeps: pd.DataFrame, metric: str = "fad") -> pd.DataFrame:
-    """What a weight of the Latent CLAP loss changes, from the model of weight 0 of the same `protocol`, length and seed.
+def gains(sweeps: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """What a weight of the Latent CLAP loss changes, from the model of weight 0 of the same `protocol`, weighting of the
+    diffusion loss, length and seed.
 
     `sweeps` are one or more tables of `sweep`, stacked; a row that is there twice counts once.
 
     Returns
     -------
-    DataFrame [training, sampling, steps, tuning, s_n, lambda_lclap, mean, low, high, seeds]: Student's 95 % interval over
-    seeds, NaN for a single one.
+    DataFrame [training, sampling, weighting, steps, tuning, s_n, lambda_lclap, mean, low, high, seeds]: Student's 95 %
+    interval over seeds, NaN below three.
     """
-    shared = ["training", "sampling", "steps", "tuning"]
+    shared = ["training", "sampling", "weighting", "steps", "tuning"]
     same, keys = [*shared, "seed"], [*shared, "s_n", "lambda_lclap"]
     base = sweeps[sweeps.lambda_lclap == 0].drop_duplicates(same).set_index(same)[metric]
     rows = sweeps[sweeps.lambda_lclap > 0].drop_duplicates([*keys, "seed"])

@@ -181,9 +181,10 @@ def differences(frame: pd.DataFrame, *, display: Displays = None) -> Figure:
 
 def lambda_sweep(frame: pd.DataFrame, runs: tuple[str, str], *, display: Displays = None) -> Figure:
     """Fig. 3 of latent-clap-loss: scores over lambda, named as the runs without and with tuning; bands span seeds."""
-    figure, axes = panels(2, columns=2, width=4.4, height=3.2)
+    metrics = [metric for metric in HEADLINES if metric in frame]
+    figure, axes = panels(len(metrics), columns=3, width=3.6, height=2.9)
     lambdas = sorted(frame.lambda_lclap.unique())
-    for axis, metric in zip(axes, ("fad", "judge_accuracy")):
+    for axis, metric in zip(axes, metrics):
         for tuning, run in zip((False, True), runs):
             rows = frame[frame.tuning == tuning].groupby("lambda_lclap")[metric].agg(["mean", "min", "max"])
             if len(rows):
@@ -196,22 +197,23 @@ def lambda_sweep(frame: pd.DataFrame, runs: tuple[str, str], *, display: Display
     return figure
 
 
-def gains(frame: pd.DataFrame, *, metric: str = "fad") -> Figure:
-    """What a weight of the Latent CLAP loss changes, a panel for each length of training, a line for each s_n.
+def gains(frame: pd.DataFrame, *, metric: str) -> Figure:
+    """What a weight of the Latent CLAP loss changes, a panel for each weighting of the diffusion loss and length of
+    training, a line for each s_n.
 
     Intervals are drawn from three seeds on: Student's of two spans everything.
     """
     frame = frame.assign(line=frame.s_n + np.where(frame.tuning, ", tuning", ""))
-    shades, lengths = colours(frame.line), sorted(frame.steps.unique())
-    figure, axes = panels(len(lengths), columns=len(lengths), width=4.0, height=3.2)
-    for axis, steps in zip(axes, lengths):
-        for name, rows in frame[frame.steps == steps].groupby("line", sort=False):
+    shades, parts = colours(frame.line), list(frame.groupby(["weighting", "steps"]))
+    figure, axes = panels(len(parts), columns=3, width=4.0, height=3.2, sharey=True)
+    for axis, ((weighting, steps), part) in zip(axes, parts):
+        for name, rows in part.groupby("line", sort=False):
             error = np.array([rows["mean"] - rows.low, rows.high - rows["mean"]])
-            error[:, rows.seeds < 3] = np.nan
             look = {"fmt": "o-", "capsize": 3, "color": shades[name], "label": name}
             axis.errorbar(rows.lambda_lclap, rows["mean"], error, **look)
         axis.axhline(0, linewidth=1, **REFERENCE)
-        axis.set(xscale="log", xlabel=words("lambda_lclap"), title=f"{steps} steps")
+        weighted = "plain loss" if weighting == "none" else weighting
+        axis.set(xscale="log", xlabel=words("lambda_lclap"), title=f"{weighted}, {steps} steps")
         axis.set_ylabel(f"Change of {metric_label(metric)}")
         axis.legend()
     return figure
