@@ -157,6 +157,7 @@ def test_wrong_value_is_named_with_its_key(where, value):
         ("lambda_sweep.lambdas", [100, 300], "lambdas must hold 0"),
         ("lambda_sweep.corpus", "broad", "lambda_sweep.corpus must be sampling.corpus, 'foley'"),
         ("selection.calibrate.tuned", "ldm", "selection.calibrate.tuned is 'ldm', which has no tuning layer"),
+        ("selection.seed", 1, "selection.seed 1 is a seed of systems.ldm, which tables report: thresholds need a seed"),
         (
             "selection.calibrate",
             {"text": "ldm"},
@@ -216,7 +217,7 @@ def test_settings_cannot_be_changed_in_place(settings):
 
 def test_a_changed_section_is_checked(settings):
     other = settings.changed(sampling=settings.sampling.changed(steps=7))
-    assert other == params.parse(changed({"sampling.steps": 7})) and settings.sampling.steps == 5
+    assert other == params.parse(changed({"sampling.steps": 7})) and settings.sampling.steps == 10
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         settings.sampling.changed(steps=0)
     with pytest.raises(ValueError, match="evaluate.baseline is 'x'"):

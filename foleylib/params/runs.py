@@ -87,7 +87,8 @@ class Filter(Section):
 
 class Selection(Section):
     thresholds: Literal["validation", "text-driven-foley", "latent-clap-loss"] | dict[str, float]
-    calibrate: dict[TargetKind, str]  # the system whose candidates set the thresholds of each kind of target
+    calibrate: dict[TargetKind, str]  # the system whose candidates set the thresholds of each kind of target ...
+    seed: Count  # ... trained with this seed, of which no run has clips
     pool: Positive  # candidates a class for that
     shares: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]  # parts of the pool that pass
     best_of: dict[str, Positive] = Field(default_factory=dict)  # class -> candidates of which the best alone may pass

@@ -37,9 +37,14 @@ class Params(Section):
     evaluate: Evaluate
 
     def seeds_of(self, system: str) -> list[int]:
-        """The training seeds of a system."""
+        """The training seeds of a system that runs may sample."""
         own = self.entry("systems", system).seeds
         return self.finetune.seeds if own is None else own
+
+    def trained_seeds(self, system: str) -> list[int]:
+        """All seeds that a system is trained with: those of `seeds_of`, and the one that sets thresholds."""
+        sets_thresholds = system in self.selection.calibrate.values()
+        return [*self.seeds_of(system), *([self.selection.seed] if sets_thresholds else [])]
 
     def sampling_of(self, run: str) -> Sampling:
         """The sampling settings of a run (a selected run's are those of the run it selects from)."""
@@ -145,6 +150,12 @@ class Params(Section):
             raise ValueError(f"selection.calibrate names {', '.join(calibrate)}: give a system for text and for tuned")
         for target, system in calibrate.items():
             _known(f"selection.calibrate.{target}", system, self.systems)
+        for system in calibrate.values():
+            if self.selection.seed in self.seeds_of(system):
+                raise ValueError(
+                    f"selection.seed {self.selection.seed} is a seed of systems.{system}, which tables report: thresholds "
+                    "need a seed of their own"
+                )
         if not self.systems[calibrate["tuned"]].tuning:
             raise ValueError(f"selection.calibrate.tuned is '{calibrate['tuned']}', which has no tuning layer")
         return self

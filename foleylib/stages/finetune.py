@@ -48,7 +48,7 @@ def make(name: str, cfg: Params) -> pd.DataFrame:
     system, parts = cfg.entry("systems", name), load_parts(paths.FOUNDATION)
     out, scratch = paths.SYSTEMS / name, paths.SCRATCH / f"finetune-{name}"
     finished = {}
-    for seed in cfg.seeds_of(name):
+    for seed in cfg.trained_seeds(name):
         key = training_key(system, cfg.finetune, seed, cfg)
         finished[seed] = scratch / f"{key}-model"
         if not finished[seed].is_dir():

@@ -13,11 +13,9 @@ from foleylib.stages.candidates import THRESHOLDS, candidates_of, targets_of
 from foleylib.stages.reference import embeddings_by_class
 from foleylib.stages.sample import Drawer, load_clap
 
-POOL_FROM = 1_000_000  # number of the first calibrating candidate: none of them is ever a candidate of a run
-
 
 def make(cfg: Params) -> tuple[dict, pd.DataFrame]:
-    """Thresholds of each kind of target from a pool of candidates that is never evaluated, scored on *validation* clips.
+    """Thresholds of each kind of target from candidates of a model that is never evaluated, scored on *validation* clips.
 
     Writes results/thresholds.json [kind -> class -> threshold] and results/thresholds.csv.
 
@@ -28,10 +26,10 @@ def make(cfg: Params) -> tuple[dict, pd.DataFrame]:
     clap, values, curves = load_clap(cfg), {}, []
     reference = embeddings_by_class(clap, cfg, "val")
     for kind, system in cfg.selection.calibrate.items():
-        seed = cfg.seeds_of(system)[0]
+        seed = cfg.selection.seed
         folder = paths.SYSTEMS / system / str(seed)
         pool = candidates_of(Drawer(folder, cfg, clap=clap), seed, cfg)
-        drawn = pool({label: (POOL_FROM, cfg.selection.pool) for label in reference})
+        drawn = pool({label: (0, cfg.selection.pool) for label in reference})
         E, labels = np.concatenate(list(drawn.values())), np.repeat(list(drawn), cfg.selection.pool)
         targets, options = targets_of(kind, folder, cfg, clap), {"shares": cfg.selection.shares, "seed": cfg.seed}
         best, curve = thresholds.calibrate(E, labels, targets, reference, metric=fad, **options)
