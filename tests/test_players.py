@@ -81,22 +81,12 @@ def test_grid_has_headings_labels_and_spectrograms(wave):
     clips = {("ldm", "Rain"): wave, ("real", "Rain"): wave / 2}
     display = {"real": Display("Real <clips>", "#333333"), "ldm": Display("LDM", "#0173b2")}
     page = players.grid(clips, RATE, rows=["real", "ldm"], cols=["Rain", "DogBark"], display=display, title="Both").data
-    assert page.count("<audio") == page.count("<img") == 2 and page.count(">–</td>") == 2 and "<caption>Both, " in page
+    assert page.count("<audio") == page.count("<img") == 2 and page.count("<br>–</div>") == 2 and "<p>Both, " in page
     assert page.index('aria-label="Real &lt;clips&gt;, Rain"') < page.index('aria-label="LDM, Rain"')
-    assert re.search(r'<th scope="row"[^>]*>LDM</th>', page) and re.search(r'scope="col"[^>]*>Dog bark</th>', page)
+    assert "<b>LDM</b>" in page and page.count(">Dog bark<") == page.count(">Rain<") == 2
     image = Image.open(io.BytesIO(base64.b64decode(re.search(r"image/png;base64,([^\"]+)", page)[1])))
     shades = np.asarray(image)
     assert shades.shape == (64, 200) and shades.max(axis=1).argmax() == pytest.approx(64 - 64 * 440 / 2840, abs=10)
-
-
-def test_columns_that_do_not_fit_go_to_further_lines(wave):
-    cols = [f"c{i}" for i in range(9)]
-    clips = {(row, col): wave[: RATE // 10] for row in ("r0", "r1") for col in cols}
-    shown = players.grid(clips, RATE, rows=["r0", "r1"], cols=cols).data
-    lines = [re.findall(r'scope="col"[^>]*>(\w+)<', line) for line in shown.split("<tr>")]
-    assert [line for line in lines if line] == [cols[:5], cols[5:]]
-    labels = re.findall(r'aria-label="(\w+), (\w+)"', shown)
-    assert sorted(labels) == sorted(clips)
 
 
 def test_grid_refuses_too_many_and_stray_cells(wave):

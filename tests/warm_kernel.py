@@ -74,7 +74,7 @@ def become_kernel(connection: socket.socket) -> None:
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.path[:] = [request["folder"], *sys.path[1:]]
-    sys.argv = ["ipykernel_launcher", "-f", request["connection_file"]]
+    sys.argv = ["ipykernel_launcher", "-f", *request["arguments"]]
     for file, standard in zip(files, (1, 2)):
         os.dup2(file, standard)
     connection.sendall(str(os.getpid()).encode())
@@ -90,11 +90,12 @@ def become_kernel(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def ask(connection_file: str) -> None:
-    """Have a kernel forked, pass on the signals that are meant for it, and wait for its end."""
+def ask(*arguments: str) -> None:
+    """Have a kernel forked (its arguments are the connection file and what a client adds), pass on the signals that are
+    meant for it, and wait for its end."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(os.environ[SOCKET])
-        request = {"environment": dict(os.environ), "folder": os.getcwd(), "connection_file": connection_file}
+        request = {"environment": dict(os.environ), "folder": os.getcwd(), "arguments": arguments}
         socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
         kernel = int(connection.recv(32))
 

@@ -36,11 +36,11 @@ METRICS = {
     "fad_16k": Metric("FAD (16 kHz)", "lower", 2),
     "fad_infinity": Metric("FAD∞", "lower", 2),
     "kernel_distance": Metric("Kernel distance", "lower", 3),
-    "fd": Metric("FD", "lower", 2),
+    "fd": Metric("FD", "lower", 1),
     "is": Metric("Inception score", "higher", 2),
-    "kl": Metric("KL divergence", "lower", 3),  # of class means (`kl_of_means`)
+    "kl": Metric("KL", "lower", 3),  # of class means (`kl_of_means`)
     "clap_score": Metric("CLAP score", "higher", 3, pairs=True),
-    "judge_accuracy": Metric("Judge accuracy", "higher", 3),
+    "judge_accuracy": Metric("Accuracy", "higher", 2),
     "audio_quality": Metric("Audio quality", "higher", 2),
     "class_relevance": Metric("Class relevance", "higher", 2),
 }
@@ -50,7 +50,6 @@ HEADLINES = {  # metrics that every table of a paper has, with their embedder; t
     "fd": "judge",
     "coverage": "judge",
     "judge_accuracy": "judge",
-    "kl": "judge",
     "fad": "clap",
     "clap_score": "clap",
 }

@@ -23,9 +23,8 @@ OPTIONS = {  # of soundfile; 1.28 s at 16 kHz are 7 kB of MP3, and 10 kB of Vorb
 }
 MIME = {"mp3": "audio/mpeg", "flac": "audio/flac", "png": "image/png"}
 MAX_CELLS = 40
-MAX_COLUMNS = 7  # more go to further lines: a page of 1,200 pixels holds these, and one of 800 too
 LOUDNESS, PEAK = -23.0, 0.95  # LUFS, as EBU R 128 has it; full scale
-CENTRED = "text-align:center;padding:2px"
+TILES = "display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:6px"  # seven on 1,200 pixels
 DEPTH = 9.0  # nepers of a spectrogram that are shown, from the loudest cell of the grid
 
 
@@ -93,13 +92,14 @@ def _spectrograms(waves: list[np.ndarray], rate: int) -> list[str]:
     return images
 
 
-def _tile(wave: np.ndarray, rate: int, image: str, label: str) -> str:
-    """A spectrogram with its player below, as wide as the cell."""
+def _tile(wave: np.ndarray, rate: int, image: str, head: str, label: str) -> str:
+    """A spectrogram between its name and its player."""
     sound = data_url(encode(wave, rate), MIME["mp3"])
     return (
+        f'<div><div style="font-size:85%">{head}</div>'
         f'<img alt="{label}: spectrogram" style="width:100%;height:64px;display:block" src="{image}">'
         f'<audio controls preload="metadata" style="width:100%;height:32px" aria-label="{label}" src="{sound}">'
-        f"{label}</audio>"
+        f"{label}</audio></div>"
     )
 
 
@@ -113,7 +113,7 @@ def grid(
     title: str = "",
     loudness: float | None = LOUDNESS,
 ) -> HTML:
-    """A table of spectrograms that play: runs down and classes across (say), as wide as the page.
+    """Spectrograms that play: below the name of each row (a run, say) its clips, in as many columns as the page is wide.
 
     `clips` are waves [shape=(T,)] in [-1, 1] by (row, col); a cell without clip shows a dash. `display` names the rows
     or columns that are runs. All are brought to one `loudness` (LUFS), and the caption says so; with None levels stay as
@@ -130,19 +130,14 @@ def grid(
     images = _spectrograms(waves, rate)
     heard = waves if loudness is None else [at_loudness(wave, rate, loudness) for wave in waves]
     cells = {
-        (row, col): _tile(wave, rate, image, f"{heads[row]}, {heads[col]}")
+        (row, col): _tile(wave, rate, image, heads[col], f"{heads[row]}, {heads[col]}")
         for (row, col), wave, image in zip(clips, heard, images)
     }
-    lines, across = [], -(-len(cols) // -(-len(cols) // MAX_COLUMNS))  # lines of about equal length
-    for first in range(0, len(cols), across):
-        part = cols[first : first + across]
-        lines.append("<td></td>" + "".join(f'<th scope="col" style="{CENTRED}">{heads[key]}</th>' for key in part))
-        for row in rows:
-            inside = "".join(f'<td style="{CENTRED}">{cells.get((row, col), "–")}</td>' for col in part)
-            lines.append(f'<th scope="row" style="text-align:left;overflow-wrap:break-word">{heads[row]}</th>{inside}')
     levels = "levels as they are"
     if loudness is not None:
         levels = f"loudness matched to {f'{loudness:g}'.replace('-', '−')} LUFS (ITU-R BS.1770)"
-    caption = ", ".join(filter(None, (html.escape(title), levels)))
-    look = "table-layout:fixed;width:100%;max-width:1180px"
-    return HTML(f'<table style="{look}"><caption>{caption}</caption><tr>{"</tr><tr>".join(lines)}</tr></table>')
+    parts = [f"<p>{', '.join(filter(None, (html.escape(title), levels)))}</p>"]
+    for row in rows:
+        tiles = "".join(cells.get((row, col), f"<div>{heads[col]}<br>–</div>") for col in cols)
+        parts.append(f'<p style="margin:8px 0 2px"><b>{heads[row]}</b></p><div style="{TILES}">{tiles}</div>')
+    return HTML(f'<div style="max-width:1180px">{"".join(parts)}</div>')

@@ -28,10 +28,11 @@ AUDITED = {
 
 
 def set_theme() -> None:
-    """Set the look of every figure: seaborn on white, colour-blind palette, 100 dots per inch."""
+    """Set the look of every figure (seaborn on white, colour-blind palette, 100 dots per inch), and show tables whole."""
     rc = {"figure.dpi": 100, "savefig.dpi": 100, "axes.spines.top": False, "axes.spines.right": False}
     rc |= {"axes.titlesize": "medium", "legend.frameon": False}
     seaborn.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.9, rc=rc)
+    pd.set_option("display.max_columns", None, "display.width", 240)  # else what is left out depends on the terminal
 
 
 class Figure(matplotlib.figure.Figure):
@@ -165,7 +166,7 @@ def differences(frame: pd.DataFrame, *, display: Displays = None) -> Figure:
     A pair of fewer than three seeds is a point without an interval.
     """
     metrics, pairs = list(dict.fromkeys(frame.metric)), list(dict.fromkeys(zip(frame.run, frame.minus)))
-    size = {"columns": 4, "width": 2.9, "height": 1.1 + 0.36 * len(pairs)}
+    size = {"columns": 3, "width": 3.2, "height": 1.1 + 0.36 * len(pairs)}
     figure, axes = panels(len(metrics), **size, sharey=True)
     for axis, metric in zip(axes, metrics):
         for row in frame[frame.metric == metric].itertuples():

@@ -113,10 +113,10 @@ def ours_and_published(
     std: bool = False,
     reference: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Two lines per run, our scores and below them the published ones where there are any; one column per class.
+    """Two lines per run, our scores (means over seeds) and below them the published ones, if any; one column per class.
 
-    `average` adds the papers' average, the mean of the class scores, the only column that shows a spread; `std` adds the
-    sample deviation over classes, as latent-clap-loss prints it. `reference` [index=run, columns=class] are published
+    `average` adds the papers' average, the mean of the class scores; `std` adds the sample deviation over classes, as
+    latent-clap-loss prints it. `reference` [index=run, columns=class] are published
     numbers where the summary has none: `published(...)` with its rows renamed to runs. The head says where published
     numbers do not compare with ours.
     """
@@ -124,24 +124,17 @@ def ours_and_published(
     rows = _with_spread(select(summary, metric=metric, runs=runs), parts)
     reference = pd.DataFrame(index=runs) if reference is None else reference.reindex(runs)
     extra = [name for name, wanted in [("average", average), ("std", std)] if wanted and name not in classes]
-    columns, by_seed, lines = [*classes, *extra], has_seeds(rows), {}
+    columns, names, lines = [*classes, *extra], [], []
     for run in runs:
-        name, of_run = shown(run, display).name, rows[rows.run == run]
-        texts = [_ours(of_run[of_run["class"] == class_], class_, metric, by_seed) for class_ in columns]
-        lines[name, "ours"] = texts
+        of_run = rows[rows.run == run]
+        ours = [number(of_run[of_run["class"] == class_].value.mean(), metric) for class_ in columns]
         theirs = [_published(of_run, class_, reference.loc[run]) for class_ in columns]
+        names, lines = [*names, shown(run, display).name], [*lines, ours]
         if set(theirs) != {DASH}:
-            lines[name, "published"] = theirs
-    frame = pd.DataFrame.from_dict(lines, orient="index", columns=[class_label(c) for c in columns])
-    frame.index = pd.MultiIndex.from_tuples(lines, names=["System", ""])
+            names, lines = [*names, f"{DASH} published"], [*lines, theirs]
+    frame = pd.DataFrame(lines, index=pd.Index(names, name="System"), columns=[class_label(c) for c in columns])
     compares = rows.published.notna().any() and rows[rows.published.notna()].comparable.eq(True).all()
     return frame.rename_axis(columns=metric_label(metric) + ("" if compares else " (published: another scale)"))
-
-
-def _ours(rows: pd.DataFrame, class_: str, metric: str, by_seed: bool) -> str:
-    if class_ == "average":
-        return cell(rows, metric, by_seed=by_seed)
-    return number(rows.value.mean(), metric)
 
 
 def _with_spread(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -203,27 +196,21 @@ def _column(rows: pd.DataFrame, metric: str, runs: Sequence[str], by_seed: bool)
 def differences(frame: pd.DataFrame, display: Displays = None) -> pd.DataFrame:
     """Paired differences of runs (`papers.pages.paired_differences`): a row a pair, a column a metric, and their seeds.
 
-    A cell reads `-2.20 [-2.78, -1.63]`; below three seeds it has no interval.
+    A star marks a difference whose interval leaves zero out; the intervals are in `plots.differences`.
     """
-    table = {}
-    for metric, rows in frame.groupby("metric", sort=False):
-        texts = [
-            SPACE.join(filter(None, (signed(row.mean, metric), _between(row.low, row.high, metric))))
-            for row in rows.itertuples()
-        ]
-        table[metric_label(metric)] = texts
+    clear, table = (frame.low > 0) | (frame.high < 0), {}
+    for metric, rows in frame.assign(clear=clear).groupby("metric", sort=False):
+        table[metric_label(metric)] = [signed(row.mean, metric) + "*" * row.clear for row in rows.itertuples()]
     pairs = frame[["run", "minus", "seeds"]].drop_duplicates(["run", "minus"])
     names = [f"{shown(row.run, display).name} − {shown(row.minus, display).name}" for row in pairs.itertuples()]
     return pd.DataFrame(table | {"seeds": pairs.seeds.tolist()}, index=pd.Index(names, name="Difference"))
 
 
 def signed(value: float, metric: str) -> str:
-    """A difference in the digits of its metric, with its sign."""
+    """A difference in the digits of its metric, with its sign; a dash for NaN."""
+    if np.isnan(value):
+        return DASH
     return f"{value:+.{METRICS[metric].digits}f}".replace("-", "−")
-
-
-def _between(low: float, high: float, metric: str) -> str:
-    return "" if np.isnan([low, high]).any() else f"[{signed(low, metric)},{SPACE}{signed(high, metric)}]"
 
 
 def published(paper: str, table: str) -> pd.DataFrame:
