@@ -81,6 +81,7 @@ def main(argv: list[str] | None = None) -> Path:
         help="dpm++:steps:spacing or ddim:steps:eta, and :guidance; the last is the baseline",
     )
     parser.add_argument("--clips-per-class", type=int, default=15)
+    parser.add_argument("--name", help="of the results; solvers, or solvers_SYSTEM, without")
     parser.add_argument("--out", type=Path, default=timing.OUT, help="folder of the results")
     arguments = parser.parse_args(argv)
     cfg = settings.load(arguments.params)
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None) -> Path:
         .round(3)
         .to_string(index=False)
     )
-    name = "solvers" if arguments.system == "ldm" else f"solvers_{arguments.system}"
+    name = arguments.name or ("solvers" if arguments.system == "ldm" else f"solvers_{arguments.system}")
     sampling = {"sampling": cfg.sampling.model_dump(mode="json")}
     return timing.report(name, table, arguments=arguments, machine=machine, more=sampling)
 
