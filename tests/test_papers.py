@@ -6,6 +6,7 @@ import pytest
 
 from foleylib import paths
 from foleylib.datasets import samples
+from foleylib.evaluation.embeddings import Embeddings
 from foleylib.papers import latent_clap, pages, text_foley
 from foleylib.runtime import write_csv
 from foleylib.stages.sample import load_run
@@ -57,19 +58,35 @@ def test_protocol_of_a_sweep(project, tiny):
 
 
 def test_texts_are_compared(project, tiny):
-    targets = tiny.targets.changed(label="Rain", texts={"Label": "Rain", "Rain": "heavy rain"})
+    texts = {"Label": "Rain", "Rain": "heavy rain"}
+    targets = tiny.targets.changed(label="Rain", texts=texts, seeds=[0, 1], clips=2, candidates=8)
     table, boxes = text_foley.compare_texts(tiny.changed(targets=targets))
-    assert table.row.tolist() == ["Label", "Rain", text_foley.TUNED, text_foley.AUDIO]
-    assert table.text.tolist() == ["Rain", "heavy rain", "heavy rain", "heavy rain"]
-    assert np.isfinite(table[["fad", "unselected"]]).all(axis=None)
-    assert (table.clips == targets.clips).all() and (table.candidates == targets.candidates).all()
-    assert table.unselected.iloc[2] == table.unselected.iloc[3]  # one model's clips, selected in two ways
-    assert table.unselected.nunique() == 3
-    assert boxes.groupby("row", sort=False).sampling.apply(list).to_dict() == {row: [0, 1] for row in table.row[:3]}
-    first = boxes.fad[boxes.sampling == 0].tolist()
-    assert first == pytest.approx(table.unselected[:3].tolist())  # a box has as many clips here
+    rows = ["Label", "Rain", text_foley.TUNED, text_foley.AUDIO]
+    keys = [(row, seed, selected) for row in rows for seed in (0, 1) for selected in (False, True)]
+    assert list(table[["row", "seed", "selected"]].itertuples(index=False, name=None)) == keys
+    assert set(table.text[table.row != "Label"]) == {"heavy rain"} and (table.passed <= 4).all()
+    assert np.isfinite(table[["kad", "coverage", "fd", "fad", "judge_accuracy", "clap_score"]]).all(axis=None)
+    plain = table[~table.selected].set_index(["row", "seed"]).fad
+    assert (
+        plain[text_foley.TUNED].tolist() == plain[text_foley.AUDIO].tolist()
+    )  # one model's clips, selected in two ways
+    assert plain.nunique() == 6
+    assert boxes.groupby(["row", "seed"], sort=False).sampling.apply(list).tolist() == [[0, 1, 2, 3]] * 6
+    first = boxes[boxes.sampling == 0].set_index(["row", "seed"]).fad
+    assert first.to_dict() == pytest.approx(plain[first.index].to_dict())
     for name, frame in (("targets", table), ("targets_boxes", boxes)):
-        pd.testing.assert_frame_equal(pd.read_csv(paths.RESULTS / f"{name}.csv"), frame, rtol=1e-5)
+        pd.testing.assert_frame_equal(pd.read_csv(paths.RESULTS / f"{name}.csv"), frame, rtol=1e-5, check_dtype=False)
+
+
+def test_clips_that_pass_come_first_and_the_best_of_the_others_fill_up(tiny):
+    scores = np.array([0.9, 0.1, 0.5, 0.2, 0.1, 0.6, 0.3, 0.9])  # the first four set the threshold
+    E = np.stack([scores, np.sqrt(1 - scores**2)], axis=1)
+    drawn = Embeddings(np.array(["Rain"] * 8), {"clap": E})
+    validation = Embeddings(np.array(["Rain"] * 3), {"clap": np.array([[1.0, 0.1], [1.0, 0.0], [1.0, -0.1]])})
+    for clips, expected in ((2, [5, 7]), (3, [5, 6, 7])):
+        cfg = tiny.changed(targets=tiny.targets.changed(label="Rain", clips=clips, candidates=8))
+        rows, passed = text_foley._selected(drawn, np.array([[1.0, 0.0]]), validation, cfg)
+        assert rows.tolist() == expected and passed == 2
 
 
 @pytest.fixture

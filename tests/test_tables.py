@@ -147,6 +147,20 @@ def test_rows_of_one_table(summary):
     assert not tables.of_table(twice, "", "").duplicated(["run", "class", "metric", "embedder", "seed"]).any()
 
 
+def test_targets_are_means_over_seeds_beside_the_published():
+    rows = [("A", seed, selected, 10.0 + seed, 0.5) for seed in (0, 1) for selected in (False, True)]
+    frame = pd.DataFrame(rows, columns=["row", "seed", "selected", "kad", "fad"])
+    table = tables.targets(frame, pd.Series({"A": 12.5}))
+    assert list(table.columns) == [
+        *[(m, s) for m in ("KAD ↓", "FAD ↓") for s in ("unselected", "selected")],
+        ("FAD ↓", "published"),
+    ]
+    assert (
+        table.loc["A"].tolist()[:2] == ["10.5\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.7"] * 2
+        and table.iloc[0, 4] == "12.50"
+    )
+
+
 class Train(BaseModel):
     steps: int
     betas: list[float]

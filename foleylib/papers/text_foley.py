@@ -5,90 +5,88 @@ import pandas as pd
 
 from foleylib import paths
 from foleylib.datasets import features
+from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.frechet import fad
-from foleylib.networks import clap as claps
+from foleylib.evaluation.quick import quick
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import System
 from foleylib.runtime import fingerprint, progress, write_csv
-from foleylib.sampling import selection
+from foleylib.sampling import selection, thresholds
 from foleylib.stages.candidates import candidates_of
+from foleylib.stages.embedders import Embedders
 from foleylib.stages.finetune import Tuned, class_prompts, training_key, tune
-from foleylib.stages.reference import embeddings_by_class
-from foleylib.stages.sample import Drawer, load_clap
+from foleylib.stages.reference import reference
+from foleylib.stages.sample import Drawer
 
 TUNED, AUDIO = "Tuned embedding", "Audio embedding"  # rows of the table beside the texts
 
 
 def compare_texts(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """FAD of one class for models trained, prompted and selected with different texts, against its real clips.
+    """Scores of one class for models trained, prompted and selected with different texts, against its real test clips.
 
     Every model is a fine-tuning of the foundation on the whole corpus, in which the prompt of that one class is the
     row's; "Tuned embedding" adds the tuning layer to the last text, "Audio embedding" selects the clips of that model by
-    the embeddings of training clips (multi-target). A row's clips are the best `clips` of its candidates by similarity.
+    the embeddings of training clips (multi-target). Half of the candidates set a row's threshold, against validation
+    clips; its clips are the first of the other half that pass.
 
     Writes results/targets.csv and results/targets_boxes.csv.
 
     Returns
     -------
-    table [row, text, fad, unselected, clips, candidates]; boxes [row, sampling, fad] of unselected clips.
+    table [row, text, seed, clips, candidates, passed, selected (bool), and the scores of `evaluation.quick.quick`]; boxes
+    [row, seed, sampling, and the scores] of unselected clips.
     """
-    settings, clap = cfg.targets, load_clap(cfg)
-    real = embeddings_by_class(clap, cfg)[settings.label]
-    texts = {**settings.texts, TUNED: list(settings.texts.values())[-1]}
-    models = _train(texts, cfg)
-
-    drawn = {row: _candidates(model, cfg, clap) for row, model in models.items()}
-    targets = {row: _text_target(model, settings.label, clap) for row, model in models.items()}
-    drawn[AUDIO], targets[AUDIO] = drawn[TUNED], _audio_targets(cfg)
-    rows = [
-        {"row": row, "text": texts.get(row, texts[TUNED]), **_scores(drawn[row], target, real, cfg)}
-        for row, target in targets.items()
-    ]
-    boxes = [
-        {"row": row, "sampling": i, "fad": fad(real, part)}
-        for row in texts
-        for i, part in enumerate(_samplings(drawn[row], cfg))
-    ]
-    table, boxes = pd.DataFrame(rows), pd.DataFrame(boxes)
+    settings, embedders = cfg.targets, Embedders(cfg)
+    texts, table, boxes = {**settings.texts, TUNED: list(settings.texts.values())[-1]}, [], []
+    real = {
+        split: embedders.embed(*reference(cfg, split)).only(settings.label) for split in ("val", cfg.evaluate.split)
+    }
+    test, labels = real[cfg.evaluate.split], embedders.judge.model.labels
+    jobs = [(seed, row) for seed in settings.seeds for row in texts]
+    for seed, row in progress(jobs, desc="texts"):
+        model = _train(row, texts[row], seed, cfg)
+        drawn = _candidates(model, seed, cfg, embedders)
+        for sampling, part in enumerate(np.array_split(np.arange(len(drawn)), len(drawn) // settings.clips)):
+            scores = quick(test, drawn.at(part[: settings.clips]), labels)
+            boxes.append({"row": row, "seed": seed, "sampling": sampling} | scores)
+        targets = {row: _text_target(model, settings.label, embedders)}
+        targets |= {AUDIO: _audio_targets(cfg)} if row == TUNED else {}
+        for name, target in targets.items():
+            rows, passed = _selected(drawn, target, real["val"], cfg)
+            what = {"row": name, "text": texts[row], "seed": seed, "clips": settings.clips, "candidates": len(drawn)}
+            for selected, chosen in ((False, np.arange(settings.clips)), (True, rows)):
+                scores = quick(test, drawn.at(chosen), labels)
+                table.append(what | {"passed": passed, "selected": selected} | scores)
+    order = {row: number for number, row in enumerate([*texts, AUDIO])}
+    table = pd.DataFrame(table).sort_values("row", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    boxes = pd.DataFrame(boxes).sort_values("row", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     write_csv(table, paths.RESULTS / "targets.csv")
     write_csv(boxes, paths.RESULTS / "targets_boxes.csv")
     return table, boxes
 
 
-def _train(texts: dict[str, str], cfg: Params) -> dict[str, Tuned]:
-    """A model for each row."""
-    settings, parts, models = cfg.targets, load_parts(paths.FOUNDATION), {}
+def _train(row: str, text: str, seed: int, cfg: Params) -> Tuned:
+    """The model of a row."""
+    settings, parts = cfg.targets, load_parts(paths.FOUNDATION)
     common = cfg.finetune.changed(train=cfg.finetune.train.changed(steps=settings.steps))
-    for row, text in progress(texts.items(), desc="texts"):
-        system = System(corpus=settings.corpus, init="ldm", tuning=row == TUNED)
-        prompts = class_prompts(system) | {settings.label: text}
-        scratch = paths.SCRATCH / "targets" / fingerprint(training_key(system, common, cfg.seed, cfg), prompts)
-        models[row] = tune(system, cfg.seed, cfg, parts, scratch=scratch, common=common, prompts=prompts)
-    return models
+    system = System(corpus=settings.corpus, init="ldm", tuning=row == TUNED)
+    prompts = class_prompts(system) | {settings.label: text}
+    scratch = paths.SCRATCH / "targets" / fingerprint(training_key(system, common, seed, cfg), prompts)
+    return tune(system, seed, cfg, parts, scratch=scratch, common=common, prompts=prompts)
 
 
-def _candidates(model: Tuned, cfg: Params, clap: claps.Clap) -> np.ndarray:
-    """CLAP embeddings [shape=(N, D)] of the class's clips: first the candidates, then those of the repeated samplings."""
-    settings, drawer = cfg.targets, Drawer(paths.FOUNDATION / "ldm", cfg, clap=clap)
+def _candidates(model: Tuned, seed: int, cfg: Params, embedders: Embedders) -> Embeddings:
+    """Embeddings of the class's candidates."""
+    drawer, label = Drawer(paths.FOUNDATION / "ldm", cfg, clap=embedders.clap), cfg.targets.label
     drawer.pipeline.unet = model.unet.eval().to(drawer.pipeline.vae.device)
     drawer.classes = drawer.classes.assign(prompt=drawer.classes.label.map(model.prompts))
-    count = max(settings.candidates, _box(cfg) * settings.repeats)
-    return candidates_of(drawer, 0, cfg)({settings.label: (0, count)})[settings.label]
+    rows = candidates_of(drawer, seed, cfg).rows([(label, number) for number in range(cfg.targets.candidates)])
+    return embedders.embed(rows, drawer.draw(rows).numpy())
 
 
-def _box(cfg: Params) -> int:
-    """Clips of one of the repeated samplings."""
-    return max(2, cfg.targets.candidates // cfg.targets.repeats)
-
-
-def _samplings(E: np.ndarray, cfg: Params) -> list[np.ndarray]:
-    size = _box(cfg)
-    return [E[i * size : (i + 1) * size] for i in range(cfg.targets.repeats)]
-
-
-def _text_target(model: Tuned, label: str, clap: claps.Clap) -> np.ndarray:
-    E = clap.embed_text([model.prompts[label]]).cpu()
+def _text_target(model: Tuned, label: str, embedders: Embedders) -> np.ndarray:
+    E = embedders.clap.embed_text([model.prompts[label]]).cpu()
     return (E if model.tuning is None else model.tuning(E)).detach().numpy()
 
 
@@ -98,15 +96,18 @@ def _audio_targets(cfg: Params) -> np.ndarray:
     return selection.multi_targets(E, min(cfg.selection.targets, len(E)))
 
 
-def _scores(E: np.ndarray, target: np.ndarray, real: np.ndarray, cfg: Params) -> dict:
-    settings = cfg.targets
-    E = E[: settings.candidates]
-    E, target = selection.unit_rows("candidates", E), selection.unit_rows("target", target)
-    _, score = selection.scores_of(settings.label, E, target, seed=cfg.seed)
-    best = np.sort(np.argsort(-score, kind="stable")[: settings.clips])
-    return {
-        "fad": fad(real, E[best]),
-        "unselected": fad(real, E[: settings.clips]),
-        "clips": len(best),
-        "candidates": len(E),
-    }
+def _selected(drawn: Embeddings, target: np.ndarray, validation: Embeddings, cfg: Params) -> tuple[np.ndarray, int]:
+    """Rows of the clips that are taken, and how many candidates pass.
+
+    They are the first to pass, in order; where fewer pass than are asked for, the best of the others fill up.
+    """
+    settings, label, half = cfg.targets, cfg.targets.label, len(drawn) // 2
+    pool, rest = drawn.at(np.arange(half)), np.arange(half, len(drawn))
+    options = {"metric": fad, "shares": cfg.selection.shares, "seed": cfg.seed}
+    reference_E = {label: validation["clap"]}
+    threshold, _ = thresholds.calibrate(pool["clap"], pool.labels, {label: target}, reference_E, **options)
+    E, unit = selection.unit_rows("candidates", drawn["clap"]), selection.unit_rows("target", target)
+    _, score = selection.scores_of(label, E, unit, seed=cfg.seed)
+    passing = score[rest] >= threshold[label]
+    taken = rest[np.lexsort((rest, -score[rest] * ~passing, ~passing))][: settings.clips]
+    return np.sort(taken), int(passing.sum())

@@ -80,7 +80,15 @@ class Targets(Section):
     corpus: str
     label: str
     texts: dict[str, str]  # row of the table -> prompt of that class
+    seeds: Seeds
     steps: Positive
-    clips: Positive
-    candidates: Positive
-    repeats: Positive
+    clips: Positive  # of a row, and of each point of the box plot
+    candidates: Positive  # half of them set the threshold, the clips are among the others
+
+    @model_validator(mode="after")
+    def _has_enough_candidates(self):
+        if self.candidates < 2 * self.clips:
+            raise ValueError(
+                f"candidates {self.candidates}: give at least twice the {self.clips} clips, half set a threshold"
+            )
+        return self

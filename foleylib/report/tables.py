@@ -193,6 +193,19 @@ def _column(rows: pd.DataFrame, metric: str, runs: Sequence[str], by_seed: bool)
     return [cell(rows[rows.run == run], metric, by_seed=by_seed) for run in runs]
 
 
+def targets(frame: pd.DataFrame, published: pd.Series) -> pd.DataFrame:
+    """Table 2 of text-driven-foley from results/targets.csv: KAD and FAD of each row's clips, unselected and selected,
+    mean and deviation over seeds, beside the published FAD [index=row]."""
+    rows, table = list(dict.fromkeys(frame.row)), {}
+    for metric in ("kad", "fad"):
+        for selected in (False, True):
+            part = frame[frame.selected == selected].rename(columns={metric: "value"})
+            texts = [cell(part[part.row == row], metric, by_seed=True) for row in rows]
+            table[metric_label(metric), "selected" if selected else "unselected"] = texts
+    table[metric_label("fad"), "published"] = [f"{published[row]:.2f}" if row in published else DASH for row in rows]
+    return pd.DataFrame(table, index=pd.Index(rows, name="Text"))
+
+
 def differences(frame: pd.DataFrame, display: Displays = None) -> pd.DataFrame:
     """Paired differences of runs (`papers.pages.paired_differences`): a row a pair, a column a metric, and their seeds.
 
