@@ -1,7 +1,6 @@
 """What selection by CLAP buys for what it costs: every headline score over the candidates drawn for each clip.
 
-./run dvc exp run -S 'finetune.seeds=[3]' -S 'runs.ldm_ddim.clips.seeds=[3]' finetune@ldm finetune@tuning   # a seed of no table
-./run python -m benchmarks.economics --seed 3
+./run python -m benchmarks.economics          # of the models that set the thresholds, whose seed no table has
 """
 
 import argparse
@@ -23,7 +22,7 @@ from foleylib.stages.embedders import Embedders
 from foleylib.stages.reference import reference
 from foleylib.stages.sample import Drawer
 
-CANDIDATES = (1, 2, 3, 5, 10, 20, 50)  # for each clip
+CANDIDATES = (1, 2, 3, 5, 10, 20)  # for each clip
 
 
 def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
@@ -35,7 +34,7 @@ def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
     embedders, tables = Embedders(cfg), []
     real = embedders.embed(*reference(cfg))
     for kind, system in cfg.selection.calibrate.items():
-        folder = paths.SYSTEMS / system / str(arguments.seed)
+        folder = paths.SYSTEMS / system / str(cfg.selection.seed)
         pool = _pool(folder, arguments, cfg, embedders)
         similarity = _similarities(pool, targets_of(kind, folder, cfg, embedders.clap), cfg.seed)
         rng = np.random.default_rng(cfg.seed)
@@ -57,7 +56,7 @@ def _pool(folder: Path, arguments: argparse.Namespace, cfg: Params, embedders: E
     drawer, parts = Drawer(folder, cfg, clap=embedders.clap), []
     count = arguments.clips * max(arguments.candidates)
     for label in drawer.classes.label:
-        rows = drawer.rows_of([(label, number) for number in range(count)], cfg.seed + arguments.seed)
+        rows = drawer.rows_of([(label, number) for number in range(count)], cfg.seed + cfg.selection.seed)
         parts.append(embedders.embed(rows, drawer.draw(rows).numpy()))
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0].arrays}
     return Embeddings(np.concatenate([part.labels for part in parts]), arrays)
@@ -95,7 +94,6 @@ def _best_of(labels: np.ndarray, similarity: np.ndarray, candidates: int, clips:
 def main(argv: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="settings file")
-    parser.add_argument("--seed", type=int, required=True, help="training seed of the systems, best one of no table")
     parser.add_argument("--candidates", type=int, nargs="+", default=CANDIDATES, help="for each clip")
     parser.add_argument("--clips", type=int, default=20, help="of each class")
     parser.add_argument("--draws", type=int, default=20, help="of each set, whose mean and deviation are reported")
