@@ -30,10 +30,10 @@ PAPERS = {"paper_latent_clap", "paper_text_foley"}
 
 # What DVC would run at once after an edit: these stages, and no other.
 STALE = {
-    "foleylib/evaluation/metrics.py": {"evaluate"},
+    "foleylib/evaluation/metrics.py": {"evaluate", *PAPERS},
     "foleylib/evaluation/statistics.py": {"evaluate", "latent_clap", *PAPERS},
-    "foleylib/networks/judge.py": {"judge", "codec", "evaluate", "lambda_sweep"},
-    "foleylib/networks/embedders.py": {"judge", "codec", "evaluate", "lambda_sweep"},
+    "foleylib/networks/judge.py": {"judge", "codec", "evaluate", "lambda_sweep", "targets"},
+    "foleylib/networks/embedders.py": {"judge", "codec", "evaluate", "lambda_sweep", "targets"},
     "foleylib/networks/vggish.py": set(),
     "foleylib/networks/published/audioldm.py": set(),
     "foleylib/corpora/synth/foley.py": {"corpora"},
