@@ -217,3 +217,17 @@ def test_comparisons_are_counted():
     frame = pd.DataFrame({"low": [0.1, -0.1, -0.3, np.nan], "high": [0.2, 0.1, -0.2, np.nan]})
     assert pages.comparisons(frame).startswith("3 differences with an interval over seeds: 2 leave zero outside")
     assert "0.2 would by chance" in pages.comparisons(frame)
+
+
+def test_best_of_each_class_is_chosen_on_validation_clips():
+    scores = {("a", "Rain"): 1.0, ("a", "DogBark"): 5.0, ("b", "Rain"): 9.0, ("b", "DogBark"): 7.0}
+    rows = [(label, "kad", "judge", run, seed, v + seed) for (run, label), v in scores.items() for seed in (0, 1)]
+    rows += [("average", "kad", "judge", "a", 0, 3.0), ("all", "kad", "judge", "a", 0, 4.0)]
+    summary = pd.DataFrame(rows, columns=["class", "metric", "embedder", "run", "seed", "value"])
+    kads = [("a", "Rain", 0, 1.0), ("a", "DogBark", 0, 6.0), ("b", "Rain", 0, 2.0), ("b", "DogBark", 0, 5.0)]
+    kads += [("a", "DogBark", 1, 0.0), ("c", "Rain", 0, 0.0)]  # a seed that b lacks, a run that is not asked for
+    validation = pd.DataFrame(kads, columns=["run", "class", "seed", "kad"])
+    best, choice = text_foley.best_per_class(summary, validation, ["a", "b"])
+    assert choice.to_dict() == {"Rain": "a", "DogBark": "b"}  # on test clips a would be the better in both
+    assert set(best.run) == {text_foley.BEST} and set(best.seed) == {0}
+    assert best.set_index("class").value.to_dict() == {"Rain": 1.0, "DogBark": 7.0, "average": 4.0}

@@ -10,6 +10,7 @@ from foleylib import paths
 from foleylib.datasets import features, manifest
 from foleylib.datasets.samples import load
 from foleylib.evaluation import scores
+from foleylib.evaluation.distribution import kad
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.networks import unet as unets
 from foleylib.papers import pages
@@ -149,6 +150,17 @@ def test_similarities(summary, cfg, embedders):
     tuned = (tuned / tuned.norm(dim=1, keepdim=True)).numpy()
     assert value["tuning", "tuned", 0] == pytest.approx(np.mean(np.sum(clips["clap"] * tuned, axis=1)), rel=1e-4)
     pd.testing.assert_frame_equal(table, evaluate.similarities(cfg, embedders), rtol=1e-5)
+
+
+def test_kad_of_each_class_on_validation_clips(summary, cfg, embedders):
+    table = pd.read_csv(paths.RESULTS / "validation.csv")
+    assert list(table.columns) == ["run", "class", "seed", "kad"]
+    seeds = [("ldm", 0), ("ldm", 1), ("tuning", 0), ("tuning", 1), ("tuning_filter", 0), ("tuning_filter", 1)]
+    rows = [(run, label, seed) for run, seed in seeds for label in ("DogBark", "Rain")]
+    assert list(table[["run", "class", "seed"]].itertuples(index=False, name=None)) == rows
+    real, clips = embedders.embed(*reference(cfg, "val")), embeddings_of("tuning", 1)
+    expected = kad(real.only("Rain")["judge"], clips.only("Rain")["judge"])
+    assert table.set_index(["run", "class", "seed"]).kad["tuning", "Rain", 1] == pytest.approx(expected, rel=1e-4)
 
 
 def test_validation_scores_the_first_clips_of_a_model(project, cfg):

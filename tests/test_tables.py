@@ -120,6 +120,20 @@ def test_differences_of_pairs():
     assert frame["FD ↓"].tolist() == ["−2.2*", "+0.5"] and frame["Coverage ↑"].tolist() == ["+0.10", "−0.00"]
 
 
+def test_a_finding_says_what_is_better_worse_and_neither():
+    rows = [("kad", -2.0, -3.0, -1.0), ("coverage", -0.1, -0.2, -0.05), ("fd", 1.0, -1.0, 3.0)]
+    frame = pd.DataFrame(rows, columns=["metric", "mean", "low", "high"]).assign(run="a", minus="b", seeds=3)
+    assert tables.finding(frame, "a", "b") == (
+        "**a against b** (3 training seeds): better in KAD (−2.0 [−3.0, −1.0]); worse in Coverage (−0.10 [−0.20, −0.05]); "
+        "not told apart in FD (+1.0 [−1.0, +3.0])."
+    )
+    alone = frame.assign(low=np.nan, high=np.nan, seeds=1)
+    assert tables.finding(alone, "a", "b", {"a": Display("A", None)}) == (
+        "**A against b** (too few training seeds for an interval): better in KAD (−2.0); worse in Coverage (−0.10), FD (+1.0)."
+    )
+    assert tables.finding(alone.assign(mean=np.nan), "a", "b") == "**a against b**: no training seed in common."
+
+
 def test_overview_splits_embedders_and_orders_metrics(summary):
     summary = with_row(with_row(summary, "ldm", "all", 3.0, embedder="clap"), "ldm", "all", 0.5, metric="own")
     frame = tables.metrics_overview(summary, ["ldm", "nobody"], display=DISPLAY)

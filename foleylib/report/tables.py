@@ -219,6 +219,29 @@ def differences(frame: pd.DataFrame, display: Displays = None) -> pd.DataFrame:
     return pd.DataFrame(table | {"seeds": pairs.seeds.tolist()}, index=pd.Index(names, name="Difference"))
 
 
+def finding(frame: pd.DataFrame, run: str, minus: str, display: Displays = None) -> str:
+    """A sentence (Markdown) on two runs: in which headline metrics the first is better, in which worse, in which neither.
+
+    `frame` are paired differences with their intervals. From fewer than three seeds there is no interval; the sentence
+    then says so, and goes by the signs.
+    """
+    rows = frame[(frame.run == run) & (frame.minus == minus)]
+    names = f"**{shown(run, display).name} against {shown(minus, display).name}**"
+    if rows["mean"].isna().all():
+        return f"{names}: no training seed in common."
+    said: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+    for row in rows.itertuples():
+        label, alone = METRICS[row.metric].label, np.isnan(row.low)
+        good = row.mean < 0 if METRICS[row.metric].better == "lower" else row.mean > 0
+        clear = alone or row.low > 0 or row.high < 0
+        change = signed(row.mean, row.metric)
+        interval = "" if alone else f" [{signed(row.low, row.metric)}, {signed(row.high, row.metric)}]"
+        said["not told apart" if not clear else "better" if good else "worse"].append(f"{label} ({change}{interval})")
+    seeds = int(rows.seeds.iloc[0])
+    how = f"{seeds} training seeds" if seeds >= 3 else "too few training seeds for an interval"
+    return f"{names} ({how}): " + "; ".join(f"{word} in {', '.join(what)}" for word, what in said.items() if what) + "."
+
+
 def signed(value: float, metric: str) -> str:
     """A difference in the digits of its metric, with its sign; a dash for NaN."""
     if np.isnan(value):

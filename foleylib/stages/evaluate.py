@@ -12,6 +12,7 @@ from foleylib import paths
 from foleylib.datasets import samples
 from foleylib.datasets.manifest import digest
 from foleylib.evaluation import scores
+from foleylib.evaluation.distribution import kad
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.networks.unet import load_tuning
 from foleylib.params.settings import Params
@@ -28,11 +29,12 @@ def make(cfg: Params) -> pd.DataFrame:
     """Score all runs and selected runs; returns the summary.
 
     Writes results/evaluate/RUN.json (scores with protocol card), data/embeddings/RUN/SEED.npz, results/similarity.csv,
-    results/summary.csv and results/metrics (headline numbers).
+    results/validation.csv, results/summary.csv and results/metrics (headline numbers).
     """
     embedders = Embedders(cfg)
     evaluate(list(cfg.rows()), cfg, embedders)
     write_csv(similarities(cfg, embedders), paths.RESULTS / "similarity.csv")
+    write_csv(on_validation(cfg, embedders), paths.RESULTS / "validation.csv")
     tables = {name: row.tables for name, row in cfg.rows().items()} | {"latent_clap": []}
     files = [paths.RESULTS / "evaluate" / f"{run}.json" for run in cfg.rows()]
     files.append(paths.RESULTS / "latent_clap.json")
@@ -131,6 +133,23 @@ def similarities(cfg: Params, embedders: Embedders) -> pd.DataFrame:
                 value = np.mean([np.sum(E * targets[label][0]) for label, E in zip(clips.labels, clips["clap"])])
                 rows.append({"run": run, "target": kind, "seed": seed, "value": float(value)})
     return pd.DataFrame(rows, columns=["run", "target", "seed", "value"])
+
+
+def on_validation(cfg: Params, embedders: Embedders) -> pd.DataFrame:
+    """KAD on the judge of each class of every system's clips against *validation* clips: what may choose between systems.
+
+    Returns
+    -------
+    DataFrame [run, class, seed, kad]
+    """
+    rows, real = [], embedders.embed(*reference(cfg, "val"))
+    for run in filter(cfg.system_of, cfg.rows()):
+        for seed in cfg.models_of(run):
+            clips = Embeddings.load(_embeddings_file(run, seed))
+            for label in dict.fromkeys(clips.labels):
+                value = kad(real.only(label)["judge"], clips.only(label)["judge"])
+                rows.append({"run": run, "class": label, "seed": seed, "kad": value})
+    return pd.DataFrame(rows)
 
 
 def scores_of(run: str) -> dict:
