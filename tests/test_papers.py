@@ -215,7 +215,7 @@ def test_paired_differences():
 
 def test_comparisons_are_counted():
     frame = pd.DataFrame({"low": [0.1, -0.1, -0.3, np.nan], "high": [0.2, 0.1, -0.2, np.nan]})
-    assert pages.comparisons(frame).startswith("3 differences with an interval over seeds: 2 leave zero outside")
+    assert pages.comparisons(frame).startswith("3 differences with an interval: 2 leave zero out")
     assert "0.2 would by chance" in pages.comparisons(frame)
 
 

@@ -90,7 +90,5 @@ def comparisons(differences: pd.DataFrame) -> str:
     """How many comparisons there are, how many leave zero outside their interval, and how many would by chance."""
     tested = differences.dropna(subset="low")
     clear = ((tested.low > 0) | (tested.high < 0)).sum()
-    return (
-        f"{len(tested)} differences with an interval over seeds: {clear} leave zero outside it, "
-        f"where {0.05 * len(tested):.1f} would by chance if nothing differed"
-    )
+    chance = f"{0.05 * len(tested):.1f} would by chance"
+    return f"{len(tested)} differences with an interval: {clear} leave zero out, where {chance}"

@@ -174,7 +174,7 @@ def differences(frame: pd.DataFrame, *, display: Displays = None) -> Figure:
             axis.plot([row.low, row.high], [line, line], color=colour, linewidth=2, solid_capstyle="round")
             axis.plot(row.mean, line, "o", color=colour, markersize=6)
         axis.axvline(0, linewidth=1, **REFERENCE)
-        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_locator(MaxNLocator(3))
         axis.set_xlabel(f"Change of {metric_label(metric)}")
     name_rows(axes[0], [f"{shown(run, display).name}, from {shown(minus, display).name}" for run, minus in pairs])
     return figure

@@ -172,22 +172,24 @@ def metrics_overview(
         embedders = list(of_metric.embedder.dropna().unique())
         for embedder in embedders if len(embedders) > 1 else [None]:
             part = of_metric if embedder is None else of_metric[of_metric.embedder == embedder]
-            table[metric_label(metric, embedder)] = _column(part, metric, runs, by_seed)
+            table[metric_label(metric, embedder)] = _column(part, metric, runs, by_seed=by_seed)
     return by_run(table, runs, display)
 
 
 def headlines(summary: pd.DataFrame, runs: Sequence[str], *, display: Displays = None) -> pd.DataFrame:
     """One row per run, averages over classes of the headline metrics: the judge's, and under their own heading CLAP's,
-    the embedding of which also conditions the models and selects among their clips."""
+    the embedding of which also conditions the models and selects among their clips.
+
+    With deviations over seeds; the intervals over clips of a single seed would not fit, and are in the figures."""
     rows, table = summary[(summary["class"] == "average") & summary.run.isin(list(runs))], {}
     for metric, embedder in HEADLINES.items():
         part = rows[(rows.metric == metric) & (rows.embedder == embedder)]
         head = {"judge": "independent judge", "clap": "CLAP, which also conditions and selects"}[embedder]
-        table[head, metric_label(metric)] = _column(part, metric, runs, has_seeds(rows))
+        table[head, metric_label(metric)] = _column(part, metric, runs, by_seed=True)
     return by_run(table, runs, display)
 
 
-def _column(rows: pd.DataFrame, metric: str, runs: Sequence[str], by_seed: bool) -> list[str]:
+def _column(rows: pd.DataFrame, metric: str, runs: Sequence[str], *, by_seed: bool) -> list[str]:
     """The cells of a metric, a run each."""
     rows = select(rows, metric=metric, runs=rows.run.unique())
     return [cell(rows[rows.run == run], metric, by_seed=by_seed) for run in runs]
