@@ -29,13 +29,15 @@ def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
     """A row for each kind of target, way to select and number of candidates: mean and deviation of the scores over draws.
 
     All sets have `clips` clips a class, drawn from one pool: with a "threshold" from the best 1 / candidates of it, as
-    "best of" the best of as many random candidates. They are compared with the real clips of `evaluate.split`.
+    "best of" the best of as many random candidates. They are compared with *validation* clips, so that the strictness of
+    `selection` may be chosen by it. Where a set takes more than half of what it is drawn from, no deviation is given.
     """
     embedders, tables = Embedders(cfg), []
-    real = embedders.embed(*reference(cfg))
+    real = embedders.embed(*reference(cfg, "val"))
     for kind, system in cfg.selection.calibrate.items():
-        folder = paths.SYSTEMS / system / str(cfg.selection.seed)
-        pool = _pool(folder, arguments, cfg, embedders)
+        seed = cfg.calibrating_seed(system)
+        folder = paths.SYSTEMS / system / str(seed)
+        pool = _pool(folder, seed, arguments, cfg, embedders)
         similarity = _similarities(pool, targets_of(kind, folder, cfg, embedders.clap), cfg.seed)
         rng = np.random.default_rng(cfg.seed)
         for candidates in progress(arguments.candidates, desc=f"selection, {kind}"):
@@ -45,18 +47,19 @@ def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
                     rows = choose(pool.labels, similarity, candidates, arguments.clips, rng)
                     scores.append(quick(real, pool.at(rows), embedders.judge.model.labels))
                 what = {"target": kind, "way": way, "candidates": candidates, "clips": arguments.clips}
-                table = pd.DataFrame(scores)
-                tables.append(what | table.mean().to_dict() | table.std().add_suffix("_sd").to_dict())
+                table, apart = pd.DataFrame(scores), 2 * candidates <= max(arguments.candidates)
+                deviations = table.std() if apart else table.std() * np.nan
+                tables.append(what | table.mean().to_dict() | deviations.add_suffix("_sd").to_dict())
                 tables[-1]["unet_sha256"] = weights_sha256(folder / "unet")
     return pd.DataFrame(tables)
 
 
-def _pool(folder: Path, arguments: argparse.Namespace, cfg: Params, embedders: Embedders) -> Embeddings:
+def _pool(folder: Path, seed: int, arguments: argparse.Namespace, cfg: Params, embedders: Embedders) -> Embeddings:
     """Embeddings of `clips` times the largest number of candidates, of each class."""
     drawer, parts = Drawer(folder, cfg, clap=embedders.clap), []
     count = arguments.clips * max(arguments.candidates)
     for label in drawer.classes.label:
-        rows = drawer.rows_of([(label, number) for number in range(count)], cfg.seed + cfg.selection.seed)
+        rows = drawer.rows_of([(label, number) for number in range(count)], cfg.seed + seed)
         parts.append(embedders.embed(rows, drawer.draw(rows).numpy()))
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0].arrays}
     return Embeddings(np.concatenate([part.labels for part in parts]), arrays)

@@ -268,6 +268,7 @@ def test_economics(project, tmp_path, capsys):
     text = table[table.target == "text"].set_index(["way", "candidates"]).clap_score
     assert text["best of", 4] > text["best of", 1] and text["threshold", 4] > text["threshold", 1]
     assert table.unet_sha256.nunique() == 2 and (table.clips == 2).all()
+    assert table.kad_sd.isna().tolist() == (table.candidates == 4).tolist()  # these sets take all that there is
     labels, similarity, rng = np.repeat(["a", "b"], 6), np.tile(np.arange(6.0), 2), np.random.default_rng(0)
     assert sorted(economics._passing(labels, similarity, 3, 2, rng)) == [4, 5, 10, 11]
     best = economics._best_of(labels, similarity, 3, 2, rng)

@@ -72,7 +72,8 @@ def test_texts_are_compared(project, tiny):
     )  # one model's clips, selected in two ways
     assert plain.nunique() == 6
     assert boxes.groupby(["row", "seed"], sort=False).sampling.apply(list).tolist() == [[0, 1, 2, 3]] * 6
-    first = boxes[boxes.sampling == 0].set_index(["row", "seed"]).fad
+    # The unselected clips, too, come from the half that sets no threshold.
+    first = boxes[boxes.sampling == 2].set_index(["row", "seed"]).fad
     assert first.to_dict() == pytest.approx(plain[first.index].to_dict())
     for name, frame in (("targets", table), ("targets_boxes", boxes)):
         pd.testing.assert_frame_equal(pd.read_csv(paths.RESULTS / f"{name}.csv"), frame, rtol=1e-5, check_dtype=False)
@@ -193,6 +194,20 @@ def test_exploration_of_the_same_protocol_joins_the_sweep(folder):
     pd.testing.assert_frame_equal(pages.explored(), sweep_of(SWEEP_ROWS[:4]), check_dtype=False)
 
 
+def test_fresh_seeds_confirm_in_the_form_of_paired_differences(folder):
+    frame = sweep_of([row for row in SWEEP_ROWS if row[1] == 120])
+    scores = {m: frame.fad for m in ("kad", "coverage", "fd", "judge_accuracy", "clap_score")}
+    write_csv(frame.head(1), folder / "lambda_sweep.csv")
+    assert not len(pages.confirmed())
+    write_csv(frame.assign(**scores, tuning=True), folder / "confirmation" / "a.csv")
+    write_csv(frame.assign(**scores, training="b"), folder / "confirmation" / "b.csv")
+    table = pages.confirmed()
+    assert list(table.columns) == ["run", "minus", "metric", "mean", "low", "high", "seeds"]
+    assert list(table.metric) == ["kad", "fd", "coverage", "judge_accuracy", "fad", "clap_score"]
+    assert set(zip(table.run, table.minus, table.seeds)) == {("tuning_latent", "tuning", 3)}
+    assert table["mean"].to_numpy() == pytest.approx(-0.2)
+
+
 def test_paired_differences():
     values = {"ldm": [0.5, 0.7, 0.9], "tuning": [0.4, 0.4, 0.4], "large": [0.3]}
     fads = [(run, seed, v) for run, of_seeds in values.items() for seed, v in enumerate(of_seeds)]
@@ -227,7 +242,7 @@ def test_best_of_each_class_is_chosen_on_validation_clips():
     kads = [("a", "Rain", 0, 1.0), ("a", "DogBark", 0, 6.0), ("b", "Rain", 0, 2.0), ("b", "DogBark", 0, 5.0)]
     kads += [("a", "DogBark", 1, 0.0), ("c", "Rain", 0, 0.0)]  # a seed that b lacks, a run that is not asked for
     validation = pd.DataFrame(kads, columns=["run", "class", "seed", "kad"])
-    best, choice = text_foley.best_per_class(summary, validation, ["a", "b"])
+    best, choice = pages.best_per_class(summary, validation, ["a", "b"])
     assert choice.to_dict() == {"Rain": "a", "DogBark": "b"}  # on test clips a would be the better in both
-    assert set(best.run) == {text_foley.BEST} and set(best.seed) == {0}
+    assert set(best.run) == {pages.BEST} and set(best.seed) == {0}
     assert best.set_index("class").value.to_dict() == {"Rain": 1.0, "DogBark": 7.0, "average": 4.0}

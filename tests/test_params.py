@@ -392,3 +392,9 @@ def test_comments_name_modules_that_there_are():
     modules = set(re.findall(r"python -m (foleylib[\w.]*)|from (foleylib[\w.]*) import", text))
     absent = [name for names in modules for name in names if name and importlib.util.find_spec(name) is None]
     assert modules and absent == []
+
+
+def test_thresholds_that_are_given_need_no_model_of_their_own(settings):
+    assert settings.trained_seeds("ldm") == [*settings.seeds_of("ldm"), settings.selection.seed]
+    given = settings.changed(selection=settings.selection.changed(thresholds="text-driven-foley"))
+    assert given.trained_seeds("ldm") == given.seeds_of("ldm") and given.calibrating_seed("ldm") == 0

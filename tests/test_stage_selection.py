@@ -104,6 +104,12 @@ def test_impossible_threshold_ends_at_the_cap(project, tiny):
     assert not (paths.SAMPLES / "ldm_filter").exists()
 
 
+def test_a_group_of_an_unknown_class_is_refused(project, tiny, calibration):
+    changed = tiny.changed(selection=tiny.selection.changed(best_of={"Dogbark": 2}))
+    with pytest.raises(ValueError, match=r"selection.best_of names \['Dogbark'\], which are none of DogBark, Rain"):
+        selection.make("ldm_filter", changed)
+
+
 def test_kinds_of_target(project, tiny, clap):
     folder = paths.SYSTEMS / "tuning" / "0"
     targets = {kind: targets_of(kind, folder, tiny, clap) for kind in ("text", "tuned", "audio")}

@@ -131,6 +131,7 @@ def test_a_finding_says_what_is_better_worse_and_neither():
     assert tables.finding(alone, "a", "b", {"a": Display("A", None)}) == (
         "**A against b** (too few training seeds for an interval): better in KAD (−2.0); worse in Coverage (−0.10), FD (+1.0)."
     )
+    assert "not told apart in KAD (+0.0)" in tables.finding(alone.assign(mean=[0.0, -0.1, 1.0]), "a", "b")
     assert tables.finding(alone.assign(mean=np.nan), "a", "b") == "**a against b**: no training seed in common."
 
 

@@ -108,14 +108,15 @@ def _rows(
 
 def _averages(by_class: list[list[dict]], level: float) -> list[dict]:
     """Mean over classes; classes are independent, so its standard error is sqrt(sum sd^2) / C (normal interval; that of
-    an accuracy is Wilson's, of all clips)."""
+    an accuracy is Wilson's, of as many clips as a mean over classes of unequal size is worth)."""
     averages, z = [], norm.ppf((1 + level) / 2)
     for rows in zip(*by_class):
         value = float(np.mean([row["value"] for row in rows]))
         sd, n = float(np.sqrt(np.sum([row["sd"] ** 2 for row in rows]))) / len(rows), sum(row["n"] for row in rows)
         interval = Interval(value, value - z * sd, value + z * sd, sd)
         if rows[0]["metric"] == "judge_accuracy":
-            interval = wilson(value, n, level=level)
+            worth = len(rows) ** 2 / sum(1 / row["n"] for row in rows)  # n where all classes have as many
+            interval = wilson(value, worth, level=level)
         averages.append({**rows[0], "class": "average", **dict(zip(NUMBERS, interval)), "n": n})
     return averages
 

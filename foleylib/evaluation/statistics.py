@@ -39,7 +39,7 @@ def over_seeds(values: ArrayLike, *, level: float = 0.95) -> tuple[float, float,
     return mean, mean - half, mean + half
 
 
-def wilson(share: float, n: int, *, level: float = 0.95) -> Interval:
+def wilson(share: float, n: float, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share of n clips: it stays within [0, 1] and has a width at 0 and 1 too."""
     z = norm.ppf((1 + level) / 2)
     middle, shrink = (share + z**2 / (2 * n)) / (1 + z**2 / n), 1 + z**2 / n
@@ -68,7 +68,6 @@ def bootstrap_interval(
     """Interval of `statistic(rows [shape=(N,)])`, to which a clip drawn twice comes twice.
 
     `clips` is their number, or the rows of each class, which are then drawn class by class and keep their numbers.
-    For a difference of two systems the statistic scores the same rows of both, which removes what they share.
     """
     strata = [np.arange(clips)] if isinstance(clips, int) else list(clips.values())
     estimate = statistic(np.concatenate(strata))

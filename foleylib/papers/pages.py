@@ -1,4 +1,5 @@
-"""What the paper notebooks show of results on disk: clips, costs, paired differences, the gain of a loss."""
+"""What the paper notebooks show of results on disk: clips, costs, paired differences, gains of a loss, the best of each
+class."""
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,8 @@ from foleylib.datasets import samples
 from foleylib.evaluation import statistics
 from foleylib.evaluation.metrics import HEADLINES
 from foleylib.sampling.selection import economics
+
+BEST = "best_per_class"  # the run of `best_per_class`
 
 
 def first_clips(runs: list[str], seed: int | None = None) -> dict[tuple[str, str], np.ndarray]:
@@ -61,8 +64,28 @@ def gains(sweeps: pd.DataFrame, metric: str) -> pd.DataFrame:
 def explored() -> pd.DataFrame:
     """The sweep of this run with those of results/exploration that share its protocol, stacked."""
     own = pd.read_csv(paths.RESULTS / "lambda_sweep.csv")
-    files = sorted((paths.RESULTS / "exploration").glob("*.csv"))
-    every = pd.concat([own, *map(pd.read_csv, files)], ignore_index=True)
+    return pd.concat([own, _of_same_protocol("exploration")], ignore_index=True)
+
+
+def confirmed() -> pd.DataFrame:
+    """What the weight that was chosen changes on seeds that had no part in the choice: sweeps in results/confirmation that
+    share the protocol of this run's, in the form of `paired_differences`."""
+    sweeps, runs = _of_same_protocol("confirmation"), {False: ("latent", "ldm"), True: ("tuning_latent", "tuning")}
+    parts = []
+    for metric in HEADLINES if len(sweeps) else ():
+        change = gains(sweeps, metric)
+        change[["run", "minus"]] = [runs[tuned] for tuned in change.tuning]
+        parts.append(change.assign(metric=metric))
+    columns = ["run", "minus", "metric", "mean", "low", "high", "seeds"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _of_same_protocol(folder: str) -> pd.DataFrame:
+    """The sweeps in a folder of results with data, training and sampling of this run's sweep, stacked."""
+    own = pd.read_csv(paths.RESULTS / "lambda_sweep.csv")
+    every = pd.concat(
+        [own.head(0), *map(pd.read_csv, sorted((paths.RESULTS / folder).glob("*.csv")))], ignore_index=True
+    )
     return every.merge(own[["training", "sampling"]].head(1))
 
 
@@ -92,3 +115,27 @@ def comparisons(differences: pd.DataFrame) -> str:
     clear = ((tested.low > 0) | (tested.high < 0)).sum()
     chance = f"{0.05 * len(tested):.1f} would by chance"
     return f"{len(tested)} differences with an interval: {clear} leave zero out, where {chance}"
+
+
+def best_per_class(summary: pd.DataFrame, validation: pd.DataFrame, runs: list[str]) -> tuple[pd.DataFrame, pd.Series]:
+    """The headline of text-driven-foley, for each class the system that is best in it; chosen here on *validation* clips.
+
+    The paper chose on the scores that it reports. The training seeds are those that all runs have.
+
+    Parameters
+    ----------
+    validation : [run, class, seed, kad], as `stages.evaluate.on_validation` returns it
+
+    Returns
+    -------
+    rows of the summary for the run "best_per_class", with averages over classes of their own; the run chosen [index=class]
+    """
+    same = validation[validation.run.isin(runs)]
+    seeds = set.intersection(*(set(part.seed) for _, part in same.groupby("run")))
+    kads = same[same.seed.isin(seeds)].groupby(["class", "run"]).kad.mean().unstack()
+    choice = kads.idxmin(axis=1).rename("run")
+    pairs = pd.MultiIndex.from_arrays([choice.index, choice])
+    rows = summary[summary.seed.isin(seeds)]
+    rows = rows[pd.MultiIndex.from_frame(rows[["class", "run"]]).isin(pairs)]
+    average = rows.groupby(["metric", "embedder", "seed"], sort=False).value.mean().reset_index()
+    return pd.concat([rows, average.assign(**{"class": "average"})], ignore_index=True).assign(run=BEST), choice

@@ -1,5 +1,4 @@
-"""What belongs to text-driven-foley alone: the best system of each class, and Table 2 with its box plot, one class trained
-and selected with several texts."""
+"""What belongs to text-driven-foley alone: Table 2 and the box plot, one class trained and selected with several texts."""
 
 import numpy as np
 import pandas as pd
@@ -20,32 +19,7 @@ from foleylib.stages.finetune import Tuned, class_prompts, training_key, tune
 from foleylib.stages.reference import reference
 from foleylib.stages.sample import Drawer
 
-BEST = "best_per_class"
 TUNED, AUDIO = "Tuned embedding", "Audio embedding"  # rows of the table beside the texts
-
-
-def best_per_class(summary: pd.DataFrame, validation: pd.DataFrame, runs: list[str]) -> tuple[pd.DataFrame, pd.Series]:
-    """The challenge's headline, for each class the system that is best in it; chosen here on *validation* clips.
-
-    The paper chose on the scores that it reports. The training seeds are those that all runs have.
-
-    Parameters
-    ----------
-    validation : [run, class, seed, kad], as `stages.evaluate.on_validation` returns it
-
-    Returns
-    -------
-    rows of the summary for the run "best_per_class", with averages over classes of their own; the run chosen [index=class]
-    """
-    same = validation[validation.run.isin(runs)]
-    seeds = set.intersection(*(set(part.seed) for _, part in same.groupby("run")))
-    kads = same[same.seed.isin(seeds)].groupby(["class", "run"]).kad.mean().unstack()
-    choice = kads.idxmin(axis=1).rename("run")
-    pairs = pd.MultiIndex.from_arrays([choice.index, choice])
-    rows = summary[summary.seed.isin(seeds)]
-    rows = rows[pd.MultiIndex.from_frame(rows[["class", "run"]]).isin(pairs)]
-    average = rows.groupby(["metric", "embedder", "seed"], sort=False).value.mean().reset_index()
-    return pd.concat([rows, average.assign(**{"class": "average"})], ignore_index=True).assign(run=BEST), choice
 
 
 def compare_texts(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -81,7 +55,7 @@ def compare_texts(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
         for name, target in targets.items():
             rows, passed = _selected(drawn, target, real["val"], cfg)
             what = {"row": name, "text": texts[row], "seed": seed, "clips": settings.clips, "candidates": len(drawn)}
-            for selected, chosen in ((False, np.arange(settings.clips)), (True, rows)):
+            for selected, chosen in ((False, len(drawn) // 2 + np.arange(settings.clips)), (True, rows)):
                 scores = quick(test, drawn.at(chosen), labels)
                 table.append(what | {"passed": passed, "selected": selected} | scores)
     order = {row: number for number, row in enumerate([*texts, AUDIO])}

@@ -114,7 +114,7 @@ class Listening(Section):
 
 
 class Evaluate(Section):
-    baseline: str  # the run that the others are compared with, clip by clip
+    baseline: str  # the run that the others are compared with, seed by seed
     split: Literal["val", "test"]
     bootstrap: Positive
     level: Annotated[float, Field(gt=0, lt=1)]

@@ -42,9 +42,15 @@ class Params(Section):
         return self.finetune.seeds if own is None else own
 
     def trained_seeds(self, system: str) -> list[int]:
-        """All seeds that a system is trained with: those of `seeds_of`, and the one that sets thresholds."""
+        """All seeds that a system is trained with: those of `seeds_of`, and the one whose candidates set thresholds."""
+        own = self.seeds_of(system)
         sets_thresholds = system in self.selection.calibrate.values()
-        return [*self.seeds_of(system), *([self.selection.seed] if sets_thresholds else [])]
+        return list(dict.fromkeys([*own, *([self.calibrating_seed(system)] if sets_thresholds else [])]))
+
+    def calibrating_seed(self, system: str) -> int:
+        """The seed of the model whose candidates set thresholds: `selection.seed`, of which no table has clips. Where the
+        thresholds are given, nothing hangs on it, and the first seed of the system serves."""
+        return self.selection.seed if self.selection.thresholds == "validation" else self.seeds_of(system)[0]
 
     def sampling_of(self, run: str) -> Sampling:
         """The sampling settings of a run (a selected run's are those of the run it selects from)."""

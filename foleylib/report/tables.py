@@ -235,7 +235,7 @@ def finding(frame: pd.DataFrame, run: str, minus: str, display: Displays = None)
     for row in rows.itertuples():
         label, alone = METRICS[row.metric].label, np.isnan(row.low)
         good = row.mean < 0 if METRICS[row.metric].better == "lower" else row.mean > 0
-        clear = alone or row.low > 0 or row.high < 0
+        clear = row.mean != 0 if alone else row.low > 0 or row.high < 0
         change = signed(row.mean, row.metric)
         interval = "" if alone else f" [{signed(row.low, row.metric)}, {signed(row.high, row.metric)}]"
         said["not told apart" if not clear else "better" if good else "worse"].append(f"{label} ({change}{interval})")

@@ -39,7 +39,7 @@ class Validation:
         self.drawer = Drawer(paths.FOUNDATION / "ldm", cfg, clap=self.embedders.clap)
 
     def scores(self, unet, prompts: dict[str, str], *, seed: int, clips_per_class: int) -> dict[str, float]:
-        """Average FAD, judge accuracy and CLAP score of a U-Net's first clips, prompted with `prompts` (label -> text)."""
+        """The scores of `quick` of a U-Net's first clips, prompted with `prompts` (label -> text)."""
         return self.score(*self.draw(unet, prompts, seed=seed, clips_per_class=clips_per_class))
 
     def draw(

@@ -47,7 +47,7 @@ def make(cfg: Params) -> pd.DataFrame:
 def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
     """Score every seed of each run's clips against the real clips of `evaluate.split`: results/evaluate/RUN.json.
 
-    The clips' embeddings are kept in data/embeddings/RUN/SEED.npz, for paired comparisons of runs.
+    The clips' embeddings are kept in data/embeddings/RUN/SEED.npz, for what else is asked of them.
     """
     manifest, waves = reference(cfg)
     real, clips, embedded = embedders.embed(manifest, waves), {run: {} for run in names}, {}
@@ -95,6 +95,7 @@ def _how(run: str, cfg: Params) -> dict:
     """How a run's clips came about, for its card."""
     source = cfg.source_run(run).clips.source
     how = cfg.sampling_of(run).model_dump() if source == "model" else {"source": source}
+    how.pop("spacing" if how.get("solver") == "ddim" else "eta", None)  # what this solver does not know
     if source != "model" and cfg.is_decoded(run):
         how["vocoder"] = cfg.sampling_of(run).vocoder
     if run in cfg.filters:

@@ -35,6 +35,8 @@ def make(name: str, cfg: Params) -> pd.DataFrame:
         number = manifest.groupby("label", sort=False).cumcount()
         candidates.waves |= dict(zip(zip(manifest.label, number), waves))
         labels = list(candidates.drawer.classes.label)
+        if unknown := set(cfg.selection.best_of) - set(labels):
+            raise ValueError(f"selection.best_of names {sorted(unknown)}, which are none of {', '.join(labels)}")
         thresholds = thresholds_of(cfg.selection, calibrated(select.target), labels)
         selected = selection.select(
             candidates,

@@ -26,7 +26,7 @@ def make(cfg: Params) -> tuple[dict, pd.DataFrame]:
     clap, values, curves = load_clap(cfg), {}, []
     reference = embeddings_by_class(clap, cfg, "val")
     for kind, system in cfg.selection.calibrate.items():
-        seed = cfg.selection.seed
+        seed = cfg.calibrating_seed(system)
         folder = paths.SYSTEMS / system / str(seed)
         pool = candidates_of(Drawer(folder, cfg, clap=clap), seed, cfg)
         drawn = pool({label: (0, cfg.selection.pool) for label in reference})
