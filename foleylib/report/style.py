@@ -22,6 +22,7 @@ AXES = {
 CLASSES = {  # heads that are not the class name in words
     "MovingMotorVehicle": "Motor vehicle",
     "Sneeze_Cough": "Sneeze, cough",
+    "HiFi-GAN": "HiFi-GAN",
     "average": "Average",
     "std": "Std.",
     "all": "All clips",
