@@ -31,7 +31,7 @@ def make(cfg: Params) -> pd.DataFrame:
 
 def check_prompts(model: clap.Clap, held: pd.DataFrame, waves: torch.Tensor, cfg: Params) -> None:
     """Refuse a CLAP by which the prompt of a class is nearer to the clips of another."""
-    labelled = (held.target >= 0).to_numpy()
+    labelled = (held.target >= 0).to_numpy(copy=True)
     held, waves = held[labelled], waves[labelled]
     classes = held.drop_duplicates("target").sort_values("target")
     audio, text = model.embed_audio(waves, cfg.corpus_of("foundation").rate), model.embed_text(list(classes.prompt))
