@@ -215,9 +215,17 @@ def gains(frame: pd.DataFrame, *, metric: str) -> Figure:
         axis.axhline(0, linewidth=1, **REFERENCE)
         weighted = "plain loss" if weighting == "none" else weighting
         axis.set(xscale="log", xlabel=words("lambda_lclap"), title=f"{weighted}, {steps} steps")
+        _ticks(axis, part.lambda_lclap)
         axis.set_ylabel(f"Change of {metric_label(metric)}")
         axis.legend()
     return figure
+
+
+def _ticks(axis, values: pd.Series) -> None:
+    """Ticks of a logarithmic axis at the values that were measured."""
+    at = sorted(values.unique())
+    axis.set_xticks(at, [f"{value:g}" for value in at])
+    axis.minorticks_off()
 
 
 def economics(frame: pd.DataFrame) -> Figure:
@@ -236,8 +244,7 @@ def economics(frame: pd.DataFrame) -> Figure:
             low, high = (rows[metric] + sign * rows[f"{metric}_sd"] for sign in (-1, 1))
             axis.fill_between(rows.candidates, low, high, color=shades[target], alpha=0.12, linewidth=0)
         axis.set(xscale="log", xlabel="Candidates per clip", ylabel=metric_label(metric))
-        axis.set_xticks(sorted(frame.candidates.unique()), [str(n) for n in sorted(frame.candidates.unique())])
-        axis.minorticks_off()
+        _ticks(axis, frame.candidates)
     names = [f"{target} target, {way}" for (target, way), _ in lines]
     figure.legend(axes[0].lines, names, loc="outside lower center", ncols=min(len(names), 4))
     return figure
