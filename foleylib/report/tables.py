@@ -237,8 +237,10 @@ def finding(frame: pd.DataFrame, run: str, minus: str, display: Displays = None)
         good = row.mean < 0 if METRICS[row.metric].better == "lower" else row.mean > 0
         clear = row.mean != 0 if alone else row.low > 0 or row.high < 0
         change = signed(row.mean, row.metric)
-        interval = "" if alone else f" [{signed(row.low, row.metric)}, {signed(row.high, row.metric)}]"
-        said["not told apart" if not clear else "better" if good else "worse"].append(f"{label} ({change}{interval})")
+        interval = "" if alone else f"{SPACE}[{signed(row.low, row.metric)},{SPACE}{signed(row.high, row.metric)}]"
+        said["not told apart" if not clear else "better" if good else "worse"].append(
+            f"{label}{SPACE}({change}{interval})"
+        )
     seeds = int(rows.seeds.iloc[0])
     how = f"{seeds} training seeds" if seeds >= 3 else "too few training seeds for an interval"
     return f"{names} ({how}): " + "; ".join(f"{word} in {', '.join(what)}" for word, what in said.items() if what) + "."
