@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--out", type=Path, default=timing.OUT, help="folder of the results")
     arguments = parser.parse_args(argv)
     cfg = settings.load()
-    runs = arguments.runs or [run for run in cfg.rows() if (paths.SAMPLES / run).is_dir()]
+    runs = arguments.runs or [run for run in cfg.rows() if paths.clips_of(run).is_dir()]
     table = measure(arguments.judges, runs, cfg)
     for metric in ("kad", "coverage"):
         wide = table.pivot(index="run", columns="judge", values=metric)

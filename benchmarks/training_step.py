@@ -34,13 +34,8 @@ class Step:
         on_cuda = parts.device.type == "cuda"
         self.unet, self.settings, self.precision, self.count = parts.unet.train(), settings, precision, 0
         self.weights = list(parts.unet.parameters())
-        self.optimizer = torch.optim.AdamW(
-            self.weights,
-            settings.lr,
-            betas=tuple(settings.betas),
-            weight_decay=settings.weight_decay,
-            fused=on_cuda,
-        )
+        options = {"betas": tuple(settings.betas), "weight_decay": settings.weight_decay}
+        self.optimizer = torch.optim.AdamW(self.weights, settings.lr, fused=True, **options)
         self.ema = None
         if settings.ema_decay:
             self.ema = EMAModel(self.weights, decay=settings.ema_decay, update_after_step=-1, foreach=on_cuda)

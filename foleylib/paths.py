@@ -9,6 +9,7 @@ BUNDLED = ROOT / "data" / "bundled"
 CLIPS = ROOT / "data" / "clips"
 FEATURES = ROOT / "data" / "features"
 SAMPLES = ROOT / "data" / "samples"
+CONTROLS = ROOT / "data" / "controls"
 EMBEDDINGS = ROOT / "data" / "embeddings"
 MODELS = ROOT / "models"
 FOUNDATION = MODELS / "foundation"
@@ -17,3 +18,8 @@ LATENT_CLAP = MODELS / "latent_clap"
 JUDGE = MODELS / "judge"
 RESULTS = ROOT / "results"
 SCRATCH = ROOT / "scratch"
+
+
+def clips_of(run: str) -> Path:
+    """The clips of a row: data/samples/`run`, or data/controls/`run` of a control."""
+    return CONTROLS / run if (CONTROLS / run).is_dir() else SAMPLES / run

@@ -162,13 +162,8 @@ class _Side:
         on_cuda = accelerator.device.type == "cuda"
         self.trainable, self.settings, self.accelerator = trainable, settings, accelerator
         self.weights = [p for p in trainable.module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            self.weights,
-            settings.lr,
-            betas=tuple(settings.betas),
-            weight_decay=settings.weight_decay,
-            fused=on_cuda,
-        )
+        options = {"betas": tuple(settings.betas), "weight_decay": settings.weight_decay}
+        optimizer = torch.optim.AdamW(self.weights, settings.lr, fused=True, **options)
         self.forward, self.optimizer = accelerator.prepare(_Forward(trainable), optimizer)
         self.ema = None
         if settings.ema_decay:

@@ -25,7 +25,7 @@ UNET = "models/systems/ldm/0/unet/diffusion_pytorch_model.safetensors"
 FOUNDATION = {"clap", "vae", "vocoder"}
 LDMS = {"pretrain", "pretrain_size"}
 TRAINED = {*FOUNDATION, *LDMS, "judge", "latent_clap", "finetune", "lambda_sweep", "targets"}
-SAMPLED = {"sample", "thresholds", "selection", "lambda_sweep", "targets"}
+SAMPLED = {"controls", "sample", "thresholds", "selection", "lambda_sweep", "targets"}
 PAPERS = {"paper_latent_clap", "paper_text_foley"}
 
 # What DVC would run at once after an edit: these stages, and no other.

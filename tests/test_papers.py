@@ -92,8 +92,9 @@ def test_clips_that_pass_come_first_and_the_best_of_the_others_fill_up(tiny):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder in place of data/samples and results."""
+    """An empty folder in place of data/samples, data/controls and results."""
     monkeypatch.setattr(paths, "SAMPLES", tmp_path)
+    monkeypatch.setattr(paths, "CONTROLS", tmp_path)
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     return tmp_path
 

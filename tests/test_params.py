@@ -90,8 +90,9 @@ def test_an_experiment_changes_what_it_names_alone(repository):
         ("foundation.sizes.ldm_large.width", "channels, checkpoint, head_channels"),
         ("systems.ldm.steps", "condition, corpus, init"),
         ("systems.latent.loss.clap", "allowed here: lclap"),
-        ("runs.real.made_from", "clips, colour, name, tables"),
-        ("runs.real.clips.model", "made_from, sampling, seeds, source"),
+        ("controls.real.made_from", "colour, decoded, name, source, tables"),
+        ("runs.ldm.made_from", "clips, colour, name, tables"),
+        ("runs.ldm.clips.model", "made_from, sampling, seeds"),
         ("filters.ldm_filter.of", "colour, name, select, tables"),
         ("filters.ldm_filter.select.kind", "allowed here: of, target"),
         ("evaluate.reference", "baseline, bootstrap, level, seed, split, splits"),
@@ -115,8 +116,8 @@ def test_unknown_key_is_named_with_those_allowed(where, allowed):
         ("foundation.clap", 3),
         ("sampling.solver", "euler"),
         ("finetune.condition_dropout", 1.5),
-        ("runs.real.clips.source", "imaginary"),
-        ("runs.real.colour", "blue"),
+        ("controls.real.source", "imaginary"),
+        ("runs.ldm.colour", "blue"),
         ("filters.ldm_filter.select.target", "picture"),
     ],
 )
@@ -135,20 +136,29 @@ def test_wrong_value_is_named_with_its_key(where, value):
         ("runs.ldm.tables", ["3"], "runs.ldm.tables.0"),
         ("runs.ldm_ddim.clips.seeds", [7], "runs.ldm_ddim.clips.seeds: [7] are not all among those trained, [0, 1, 2]"),
         ("runs.foundation.clips.seeds", [0], "runs.foundation.clips.seeds: [0] are not all among those trained, []"),
-        ("runs.real.clips.sampling", {"steps": 3}, "runs.real.clips.sampling: only a run of source 'model' is sampled"),
+        (
+            "controls.real.source",
+            "test",
+            "controls.real: source 'test' needs decoded: true; the test clips as they are",
+        ),
+        (
+            "runs.real",
+            {"name": "x", "clips": {"made_from": "models/foundation/ldm"}},
+            "runs.real: controls has that name too; give it another",
+        ),
         ("runs.ldm_ddim.clips.sampling", {"solver": "euler"}, "Input should be 'ddim' or 'dpm++'"),
         ("runs.ldm_ddim.clips.sampling", {"solvers": "ddim"}, "solvers"),
-        ("filters.ldm_filter.select.of", "real", "select.of is 'real', which is none of the sampled runs: foundation"),
+        ("filters.ldm_filter.select.of", "real", "select.of is 'real', which is none of runs: foundation"),
         (
             "filters.ldm",
             {"name": "x", "select": {"of": "ldm"}},
-            "filters.ldm: runs has that name too; call it ldm_filt",
+            "filters.ldm: another row has that name; call it ldm_filt",
         ),
         ("selection.calibrate.text", "none", "selection.calibrate.text is 'none', which is none of: scratch"),
         ("selection.shares", [0.0, 0.5], "selection.shares.0: Input should be greater than 0"),
         ("listening.runs", ["real", "none"], "an entry of listening.runs is 'none', which is none of: real"),
-        ("evaluate.baseline", "real", "evaluate.baseline is 'real', which is none of the sampled runs: foundation"),
-        ("evaluate.baseline", "ldm_filter", "evaluate.baseline is 'ldm_filter', which is none of the sampled runs"),
+        ("evaluate.baseline", "real", "evaluate.baseline is 'real', which is none of runs: foundation"),
+        ("evaluate.baseline", "ldm_filter", "evaluate.baseline is 'ldm_filter', which is none of runs"),
         ("corpora.foley.clips_per_class", None, "a corpus of kind 'synthetic' needs 'clips_per_class'"),
         ("corpora.foley.kind", "esc50", "a corpus of kind 'esc50' needs 'folds'"),
         ("foundation.source", "checkpoint", "source 'checkpoint' needs 'checkpoint'"),
@@ -165,9 +175,9 @@ def test_wrong_value_is_named_with_its_key(where, value):
         ),
         ("systems.tuning.corpus", "broad", "runs.tuning: systems.tuning has another corpus than sampling, 'foley'"),
         (
-            "runs.real.clips.made_from",
+            "runs.foundation.clips.made_from",
             "data/x",
-            "runs.real.clips.made_from is 'data/x', which is none of: data/clips/foley",
+            "runs.foundation.clips.made_from is 'data/x', which is none of: models/foundation/ldm",
         ),
         ("runs.ldm_ddim.clips.sampling", {"corpus": "broad"}, "runs.ldm_ddim.clips.sampling: all runs are of"),
         ("foundation.vocoder.segment", 6401, "foundation.vocoder.segment is no multiple of the hop of 160 samples"),
@@ -257,7 +267,7 @@ def test_models_behind_a_run(settings):
         (lambda s: s.entry("filters", "ldm"), "filters in params.yaml has no 'ldm'; it has: ldm_filter"),
         (lambda s: s.entry("corpora", "none"), "corpora in params.yaml has no 'none'; it has: foley, broad"),
         (lambda s: s.seeds_of("none"), "systems in params.yaml has no 'none'"),
-        (lambda s: s.models_of("none"), "runs in params.yaml has no 'none'; it has: real, .*, ldm_filter"),
+        (lambda s: s.models_of("none"), "runs in params.yaml has no 'none'; it has: foundation, .*, ldm_filter"),
         (lambda s: s.foundation.section("xl"), "no part 'xl'; it has: clap, vae, vocoder, ldm, ldm_large"),
     ],
 )
@@ -269,7 +279,7 @@ def test_unknown_names_are_told_with_those_there_are(settings, call, sentence):
 def test_display():
     settings = params.parse(changed({"filters.tuning_filter.colour": "#123456", "runs.label.colour": None}))
     display = settings.display()
-    assert list(display) == [*settings.runs, *settings.filters]
+    assert list(display) == [*settings.controls, *settings.runs, *settings.filters]
     assert display["real"] == Display("Held-out synthetic clips", "#333333") and display["label"].colour is None
     assert display["ldm_filter"] == Display("LDM, filter", display["ldm"].colour)  # of the run that it selects from
     assert display["tuning_filter"].colour == "#123456" != display["tuning"].colour
@@ -277,7 +287,8 @@ def test_display():
 
 def test_no_two_rows_look_alike(settings):
     display = settings.display()
-    names, colours = [row.name for row in display.values()], [display[run].colour for run in settings.runs]
+    names, rows = [row.name for row in display.values()], settings.controls | settings.runs
+    colours = [display[name].colour for name in rows]
     assert len(set(names)) == len(names) and len(set(colours)) == len(colours)
 
 
@@ -344,9 +355,9 @@ def test_profile_can_replace_a_section(repository):
         "listening: {runs: [real, base]}\n"
         "evaluate: {baseline: base}\n"
         "filters: {replace: true}\n"
+        "controls: {replace: true, real: {name: Real, source: val}}\n"
         "runs:\n"
         "  replace: true\n"
-        "  real: {name: Real, clips: {source: real, made_from: data/clips/foley/manifest.parquet}}\n"
         "  base: {name: Base, clips: {made_from: models/foundation/ldm}}\n"
     )
     profiles.apply("mine", params=file)

@@ -15,7 +15,7 @@ from foleylib.evaluation.embeddings import Embeddings
 from foleylib.networks import unet as unets
 from foleylib.papers import pages
 from foleylib.runtime import weights_sha256
-from foleylib.stages import evaluate, latent_clap, sample, selection
+from foleylib.stages import controls, evaluate, latent_clap, selection
 from foleylib.stages.embedders import Embedders, Validation
 from foleylib.stages.reference import embeddings_by_class, reference
 
@@ -25,9 +25,11 @@ METRICS = {"kad", "coverage", "density", "fad", "fd", "clap_score", "judge_accur
 
 @pytest.fixture(scope="module")
 def cfg(tiny):
-    """Settings with the runs that the project has clips of, and one that takes every candidate."""
+    """Settings with the rows that the project has clips of, and one that takes every candidate."""
     written = tiny.model_dump()
-    changes = {section: {k: v for k, v in written[section].items() if k in RUNS} for section in ("runs", "filters")}
+    changes = {
+        section: {k: v for k, v in written[section].items() if k in RUNS} for section in ("controls", "runs", "filters")
+    }
     return tiny.changed(
         latent_clap=tiny.latent_clap.changed(corpus="foley"),
         selection=tiny.selection.changed(thresholds={"DogBark": -1.0, "Rain": -1.0}),
@@ -43,8 +45,7 @@ def embedders(project, cfg):
 
 @pytest.fixture(scope="module")
 def summary(project, cfg):
-    for run in ("real", "reconstruction"):
-        sample.make(run, cfg)
+    controls.make(cfg)
     selection.make("tuning_filter", cfg)
     latent_clap.evaluate(cfg)
     return evaluate.make(cfg)
@@ -79,7 +80,7 @@ def test_scores_of_a_run(summary, project, embedders, cfg):
     assert (
         card["n"] == {"0": 6}
         and card["rate"] == 16000
-        and card["sampling"] == {"source": "reconstruction", "vocoder": "griffin_lim"}
+        and card["sampling"] == {"source": "test", "vocoder": "griffin_lim"}
     )
     vocoder = weights_sha256(project / "models/foundation/ldm/vocoder/model.safetensors")
     assert set(card["models_sha256"]["0"]) == {"vae"}

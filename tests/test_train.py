@@ -125,7 +125,8 @@ def fit_by_hand(module, loss, weights, options, seed):
     """The training written out on `torch.optim.AdamW` and an average by hand; returns a row a step."""
     params = list(module.parameters())
     average, rows = [p.detach().clone() for p in params], []
-    optimizer = torch.optim.AdamW(params, options.lr, betas=options.betas, weight_decay=options.weight_decay)
+    adam = {"betas": options.betas, "weight_decay": options.weight_decay, "fused": True}
+    optimizer = torch.optim.AdamW(params, options.lr, **adam)
     for step in range(options.steps):
         generator = step_generator("cpu", seed, step, 0)
         torch.manual_seed(generator.initial_seed())

@@ -17,7 +17,7 @@ def first_clips(runs: list[str], seed: int | None = None) -> dict[tuple[str, str
     """The first clip of each class, (run, class) -> wave [shape=(T,)], of a training seed where a run has it."""
     clips = {}
     for run in runs:
-        folder = paths.SAMPLES / run
+        folder = paths.clips_of(run)
         manifest, waves = samples.load(folder, seed if seed in samples.seeds(folder) else None)
         clips |= {(run, label): waves[rows[0]] for label, rows in manifest.groupby("label").indices.items()}
     return clips

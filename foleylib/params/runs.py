@@ -47,17 +47,32 @@ class Sampling(Section):
 
 
 class Clips(Section):
-    """Where the clips of a run come from; dvc.yaml reads `made_from`.
+    """Where the clips of a run come from; dvc.yaml reads `made_from`."""
 
-    The rows that keep a metric honest are "real" (validation clips), "reconstruction" (the test clips themselves),
-    "training" clips, "one_clip" of each class or its "medoid" again and again, white "noise" and "silence". Made from a
-    model they pass through its VAE and vocoder.
-    """
-
-    source: Literal["model", "real", "reconstruction", "training", "one_clip", "medoid", "noise", "silence"] = "model"
-    made_from: str  # the folder of a model (of a system: that of all its seeds), or the manifest of the corpus
+    made_from: str  # the folder of a model (of a system: that of all its seeds)
     seeds: Seeds | None = None  # of the system's, those that are sampled
     sampling: dict[str, str | int | float] = Field(default_factory=dict)  # what is otherwise than `sampling` says
+
+
+class Control(Section):
+    """One row that no model made, which keeps a metric honest.
+
+    It has `clips_per_class` clips of each class: of the split "val", "train" or "test", "one_clip" of the training clips
+    or their "medoid" again and again, white "noise" or "silence". What is `decoded` passes through the foundation's VAE
+    and the vocoder of `sampling`.
+    """
+
+    name: str
+    colour: Colour | None = None
+    tables: list[Table] = Field(default_factory=list)
+    source: Literal["val", "train", "test", "one_clip", "medoid", "noise", "silence"]
+    decoded: bool = False
+
+    @model_validator(mode="after")
+    def _is_not_the_reference(self):
+        if self.source == "test" and not self.decoded:
+            raise ValueError("source 'test' needs decoded: true; the test clips as they are, are the reference itself")
+        return self
 
 
 class Run(Section):

@@ -10,7 +10,18 @@ from foleylib import paths
 from foleylib.params.base import Count, Section
 from foleylib.params.corpora import HOPS_PER_SECOND, Corpus
 from foleylib.params.foundation import Foundation
-from foleylib.params.runs import Display, Evaluate, Features, Filter, Judge, Listening, Run, Sampling, Selection
+from foleylib.params.runs import (
+    Control,
+    Display,
+    Evaluate,
+    Features,
+    Filter,
+    Judge,
+    Listening,
+    Run,
+    Sampling,
+    Selection,
+)
 from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, System, Targets
 
 
@@ -29,6 +40,7 @@ class Params(Section):
     systems: dict[str, System]
     lambda_sweep: LambdaSweep
     sampling: Sampling
+    controls: dict[str, Control]
     runs: dict[str, Run]
     selection: Selection
     filters: dict[str, Filter]
@@ -67,17 +79,15 @@ class Params(Section):
     def models_of(self, run: str) -> dict[int, Path]:
         """The model folders behind a run, from the root of the repository, by training seed.
 
-        A run without training has the seed of the settings.
+        A run without training has the seed of the settings; of a control it is the model that decodes it, if any does.
         """
+        if run in self.controls:
+            return {self.seed: Path("models/foundation/ldm")}
         clips = self.source_run(run).clips
         folder, system = Path(clips.made_from), self.system_of(run)
         if system is None:
             return {self.seed: folder}
         return {seed: folder / str(seed) for seed in clips.seeds or self.seeds_of(system)}
-
-    def is_decoded(self, run: str) -> bool:
-        """Whether the clips of a run come out of a vocoder."""
-        return Path(self.source_run(run).clips.made_from).parts[0] == "models"
 
     def corpus_of(self, section: str) -> Corpus:
         """The corpus that a section names, with its rate and front end."""
@@ -90,18 +100,20 @@ class Params(Section):
             raise ValueError(f"{section} in params.yaml has no '{name}'; it has: {', '.join(entries)}")
         return entries[name]
 
-    def rows(self) -> dict[str, Run | Filter]:
-        """The rows of all tables: runs and selected runs."""
-        return self.runs | self.filters
+    def rows(self) -> dict[str, Control | Run | Filter]:
+        """The rows of all tables: controls, runs and selected runs."""
+        return self.controls | self.runs | self.filters
 
     def display(self) -> dict[str, Display]:
         """Name and colour of each row; a selected run has the colour of the run it selects from, unless its own."""
-        return {
-            name: Display(row.name, row.colour or self.source_run(name).colour) for name, row in self.rows().items()
-        }
+        source = {name: self.runs[row.select.of] for name, row in self.filters.items()}
+        rows = self.rows().items()
+        return {name: Display(row.name, row.colour or source.get(name, row).colour) for name, row in rows}
 
     def system_of(self, run: str) -> str | None:
         """The system whose models make the clips of a run; None of a run without one."""
+        if run in self.controls:
+            return None
         folder = Path(self.source_run(run).clips.made_from)
         return folder.name if folder.parent == Path("models/systems") else None
 
@@ -172,9 +184,7 @@ class Params(Section):
         models += [f"models/systems/{name}" for name in self.systems]
         for name, run in self.runs.items():
             clips = run.clips
-            real = f"data/clips/{self.sampling.corpus}/manifest.parquet"
-            given = {"model": models, "reconstruction": models, "real": [real]}.get(clips.source, [*models, real])
-            _known(f"runs.{name}.clips.made_from", clips.made_from, given)
+            _known(f"runs.{name}.clips.made_from", clips.made_from, models)
             system = self.system_of(name)
             if system is not None and self.systems[system].corpus != self.sampling.corpus:
                 raise ValueError(
@@ -185,21 +195,20 @@ class Params(Section):
             trained = [] if system is None else self.seeds_of(system)
             if clips.seeds is not None and not set(clips.seeds) <= set(trained):
                 raise ValueError(f"runs.{name}.clips.seeds: {clips.seeds} are not all among those trained, {trained}")
-            if not (clips.source == "model" or set(clips.sampling) <= {"vocoder"}):
-                raise ValueError(f"runs.{name}.clips.sampling: only a run of source 'model' is sampled")
             try:
                 self.sampling_of(name)
             except ValidationError as error:
                 lines = "; ".join(_sentence(e) for e in error.errors())
                 raise ValueError(f"runs.{name}.clips.sampling: {lines}") from None
-        sampled = [name for name, run in self.runs.items() if run.clips.source == "model"]
+            if name in self.controls:
+                raise ValueError(f"runs.{name}: controls has that name too; give it another")
         for name, row in self.filters.items():
-            _known(f"filters.{name}.select.of", row.select.of, sampled, "the sampled runs")
-            if name in self.runs:
-                raise ValueError(f"filters.{name}: runs has that name too; call it {name}_filter")
+            _known(f"filters.{name}.select.of", row.select.of, self.runs, "runs")
+            if name in self.runs | self.controls:
+                raise ValueError(f"filters.{name}: another row has that name; call it {name}_filter")
         for name in self.listening.runs:
             _known("an entry of listening.runs", name, self.rows())
-        _known("evaluate.baseline", self.evaluate.baseline, sampled, "the sampled runs")
+        _known("evaluate.baseline", self.evaluate.baseline, self.runs, "runs")
         return self
 
 

@@ -51,7 +51,7 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
     """
     manifest, waves = reference(cfg)
     real, clips, embedded = embedders.embed(manifest, waves), {run: {} for run in names}, {}
-    jobs = [(run, seed) for run in names for seed in samples.seeds(paths.SAMPLES / run)]
+    jobs = [(run, seed) for run in names for seed in samples.seeds(paths.clips_of(run))]
     for run, seed in progress(jobs, desc="embed"):
         clips[run][seed], waves = load_run(run, seed)
         embedded[run, seed] = embedders.embed(clips[run][seed], waves)
@@ -93,11 +93,11 @@ def _embeddings_file(run: str, seed: int) -> Path:
 
 def _how(run: str, cfg: Params) -> dict:
     """How a run's clips came about, for its card."""
-    source = cfg.source_run(run).clips.source
-    how = cfg.sampling_of(run).model_dump() if source == "model" else {"source": source}
-    how.pop("spacing" if how.get("solver") == "ddim" else "eta", None)  # what this solver does not know
-    if source != "model" and cfg.is_decoded(run):
-        how["vocoder"] = cfg.sampling_of(run).vocoder
+    if run in cfg.controls:
+        control = cfg.controls[run]
+        return {"source": control.source} | ({"vocoder": cfg.sampling.vocoder} if control.decoded else {})
+    how = cfg.sampling_of(run).model_dump()
+    how.pop("spacing" if how["solver"] == "ddim" else "eta")  # what this solver does not know
     if run in cfg.filters:
         how |= {"selection": cfg.filters[run].select.model_dump() | cfg.selection.model_dump()}
     return how
@@ -105,9 +105,12 @@ def _how(run: str, cfg: Params) -> dict:
 
 def _model_hashes(run: str, cfg: Params) -> dict[int, dict[str, str]]:
     """SHA-256 of the weights behind a run's clips, by training seed and part."""
-    parts = ["unet"] if cfg.source_run(run).clips.source == "model" else []
-    if cfg.is_decoded(run):
-        parts += ["vae", "vocoder"] if cfg.sampling_of(run).vocoder == "hifigan" else ["vae"]
+    options = cfg.sampling if run in cfg.controls else cfg.sampling_of(run)
+    parts = ["vae", "vocoder"] if options.vocoder == "hifigan" else ["vae"]
+    if run not in cfg.controls:
+        parts = ["unet", *parts]
+    elif not cfg.controls[run].decoded:
+        parts = []
     names = {"vocoder": "model.safetensors"}
     return {
         seed: {

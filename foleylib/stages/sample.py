@@ -27,65 +27,17 @@ from foleylib.sampling.sampler import SamplerOptions, sample
 def make(run: str, cfg: Params) -> Path:
     """Make data/samples/`run`/SEED for every model behind the run: audio/*.wav and manifest.parquet; returns the folder.
 
-    A run of source "model" is sampled from each seed of its system, with noise of that seed. Other sources are clips of
-    the corpus or none at all (`params.runs.Clips`), which pass through VAE and vocoder where the run is made from a
-    model. Manifest: [id, path, label, target, prompt, seed].
+    Each seed of a system is sampled with noise of that seed: classes in order, clips numbered within the class, each
+    with its own seed. Manifest: [id, path, label, target, prompt, seed].
     """
-    source, out = cfg.entry("runs", run).clips.source, paths.SAMPLES / run
+    cfg.entry("runs", run)
+    options, out = cfg.sampling_of(run), paths.SAMPLES / run
     shutil.rmtree(out, ignore_errors=True)
     for seed, folder in cfg.models_of(run).items():
-        if source == "model":
-            manifest, waves = _sampled(paths.ROOT / folder, seed, cfg.sampling_of(run), cfg)
-        else:
-            manifest, waves = _given(source, cfg)
-            if cfg.is_decoded(run):
-                pipeline = load_pipeline(paths.ROOT / folder, cfg, cfg.sampling_of(run))
-                log_mel = corpus_front_end(cfg).to(pick_device(cfg.device))
-                waves = pipelines.reconstruct(pipeline, waves, log_mel, batch_size=cfg.sampling.batch_size)
-        samples.write(out / str(seed), manifest, waves.numpy(), cfg.corpus_of("sampling").rate)
+        drawer = Drawer(paths.ROOT / folder, cfg, options)
+        manifest = drawer.rows(options.clips_per_class, cfg.seed + seed)
+        samples.write(out / str(seed), manifest, drawer.draw(manifest).numpy(), cfg.corpus_of("sampling").rate)
     return out
-
-
-def _sampled(folder: Path, seed: int, options: Sampling, cfg: Params) -> tuple[pd.DataFrame, torch.Tensor]:
-    """Clips of a model: classes in order, numbered within the class, each with its own seed."""
-    drawer = Drawer(folder, cfg, options)
-    manifest = drawer.rows(options.clips_per_class, cfg.seed + seed)
-    return manifest, drawer.draw(manifest)
-
-
-def _given(source: str, cfg: Params) -> tuple[pd.DataFrame, torch.Tensor]:
-    """`clips_per_class` clips of each class that no model made, by source (`params.runs.Clips`)."""
-    count, folder = cfg.sampling.clips_per_class, paths.CLIPS / cfg.sampling.corpus
-    manifest = manifests.load(folder)
-    split = {"real": "val", "reconstruction": "test"}.get(source, "train")
-    manifest = manifest[manifest.split == split].sort_values("target", kind="stable").reset_index(drop=True)
-    rows = manifest.groupby("target").indices.values()
-    if source in ("one_clip", "medoid"):
-        chosen = [_medoid(own, cfg) if source == "medoid" else _one(own, cfg) for own in rows]
-        rows = [np.repeat(row, count) for row in chosen]
-    rows = np.concatenate([own[:count] for own in rows])
-    waves = manifests.Waves(folder, manifest)[rows]
-    if source == "silence":
-        waves = torch.zeros_like(waves)
-    if source == "noise":
-        waves = (0.1 * torch.randn(waves.shape, generator=torch.Generator().manual_seed(cfg.seed))).clamp(-1, 1)
-    manifest = manifest[["label", "target", "prompt", "id"]].iloc[rows].reset_index(drop=True).assign(seed=0)
-    if source not in ("real", "reconstruction", "training"):
-        number = manifest.groupby("label").cumcount()
-        manifest["id"] = [f"{label}-{n:04d}" for label, n in zip(manifest.label, number)]
-    return manifest, waves
-
-
-def _one(rows: np.ndarray, cfg: Params) -> int:
-    """A clip of a class, drawn."""
-    return int(np.random.default_rng([cfg.seed, len(rows)]).choice(rows))
-
-
-def _medoid(rows: np.ndarray, cfg: Params) -> int:
-    """The training clip of a class whose CLAP embedding is most similar to those of the others."""
-    _, arrays = load(paths.FEATURES / cfg.sampling.corpus, "train")
-    E = arrays["audio"][rows]
-    return int(rows[np.argmax(E @ E.sum(axis=0))])
 
 
 class Drawer:
@@ -157,8 +109,8 @@ def load_clap(cfg: Params) -> claps.Clap:
 
 
 def load_run(run: str, seed: int | None = None) -> tuple[pd.DataFrame, np.ndarray]:
-    """The clips of a run and training seed (the first by default): manifest, waves [shape=(N, T)]."""
-    return samples.load(paths.SAMPLES / run, seed)
+    """The clips of a row and training seed (the first by default): manifest, waves [shape=(N, T)]."""
+    return samples.load(paths.clips_of(run), seed)
 
 
 def deviation_by_steps(run: str, cfg: Params, steps: tuple[int, ...] = (5, 10, 20, 40), limit: int = 28) -> pd.Series:
