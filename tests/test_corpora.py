@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from hypothesis import given, settings
@@ -14,7 +15,18 @@ from foleylib.corpora.clips import loudest_offset, shape_wave
 from foleylib.corpora.listing import list_clips
 from foleylib.corpora.prepare import prepare
 from foleylib.corpora.synth import captions
-from foleylib.datasets.manifest import CorpusError, Waves, digest, iter_waves, load, read_waves
+from foleylib.datasets.manifest import (
+    CorpusError,
+    Waves,
+    classes,
+    digest,
+    has_classes,
+    iter_waves,
+    load,
+    read_waves,
+    write_captions,
+)
+from foleylib.datasets.manifest import captions as read_captions
 
 
 def test_every_unusable_file_is_named_and_nothing_is_written(tmp_path):
@@ -94,7 +106,7 @@ def test_same_rows_and_bytes_whatever_the_jobs(tmp_path, kind):
     shared = prepare("b", corpus(kind, **changes, jobs=2), tmp_path / "two")
     assert alone.equals(shared) and len(alone) == 20
     files = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()}
-    assert len(files) == 21
+    assert len(files) == 22 and Path("captions.parquet") in files
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
 
 
@@ -124,6 +136,23 @@ def test_load_refuses_what_is_not_whole(tmp_path):
     manifest.drop(columns="sha256").to_parquet(out / "manifest.parquet")
     with pytest.raises(CorpusError, match=r"no columns \['sha256'\]"):
         load(out)
+
+
+def test_captions_are_read_clip_by_clip(tmp_path):
+    manifest = prepare("s", corpus("synthetic", classes=["Rain"]), tmp_path)
+    assert read_captions(tmp_path, manifest[::-1]) == [[caption] for caption in manifest.caption[::-1]]
+    write_captions(tmp_path, {"x": ["one", "two"]})
+    with pytest.raises(CorpusError, match="no caption of 4 clips, first .*prepare the corpus again"):
+        read_captions(tmp_path, manifest)
+    (tmp_path / "captions.parquet").unlink()
+    with pytest.raises(CorpusError, match="captions.parquet: no such file; .*prepare the corpus again"):
+        read_captions(tmp_path, manifest)
+
+
+def test_classes_of_a_manifest():
+    rows = pd.DataFrame({"label": ["b", "", "a", "b", "c"], "target": [1, -1, 0, 1, 2], "id": list("vwxyz")})
+    assert classes(rows).id.tolist() == ["x", "v", "z"] and has_classes(rows)
+    assert classes(rows[1:2]).empty and not has_classes(rows[1:2])
 
 
 def test_loudest_crop_keeps_the_event_inside():

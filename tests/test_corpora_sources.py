@@ -11,7 +11,7 @@ from foleylib.corpora.listing import by_hash, list_clips, spoken
 from foleylib.corpora.prepare import prepare
 from foleylib.corpora.sources import DCASE_PROMPTS
 from foleylib.corpora.synth.render import FOLEY
-from foleylib.datasets.manifest import COLUMNS, CorpusError, digest, read_waves
+from foleylib.datasets.manifest import COLUMNS, CorpusError, captions, digest, read_waves
 
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -152,6 +152,38 @@ def test_folder_with_captions_splits_and_groups(tmp_path):
     assert digest(again) == digest(manifest)
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_several_captions_of_a_clip(tmp_path, wide):
+    """A row for each caption, or a column for each: the same corpus."""
+    said = {"b.wav": ["rain on a roof", "it pours"], "a.wav": ["a dog barks"], "c.wav": ["it pours", "water", "a tap"]}
+    rows = [(path, caption) for path, own in said.items() for caption in own]
+    columns = ["path", "caption"]
+    if wide:
+        columns, rows = (
+            ["path", *(f"caption_{n}" for n in (1, 2, 3))],
+            [(p, *own, "", "")[:4] for p, own in said.items()],
+        )
+    table(tmp_path / "in/metadata.csv", columns, rows)
+    for path in said:
+        noise(tmp_path / "in" / path)
+    manifest = prepare("f", corpus("folder", tmp_path / "in", split_fractions={"train": 1.0}), tmp_path / "out")
+    assert manifest.id.tolist() == ["a", "b", "c"] and set(manifest.label) == {""} and set(manifest.target) == {-1}
+    assert captions(tmp_path / "out", manifest) == [said[f"{id}.wav"] for id in "abc"]
+    assert list(manifest.caption) == list(manifest.prompt) == [said[f"{id}.wav"][0] for id in "abc"]
+    assert captions(tmp_path / "out", manifest[1:2]) == [said["b.wav"]]
+    with pytest.raises(CorpusError, match="no classes"):
+        list_clips(corpus("folder", tmp_path / "in", prompt_template="a {label}"))
+
+
+def test_labelled_clips_may_have_several_captions(tmp_path):
+    rows = [("a.wav", "Dog", "a dog barks"), ("a.wav", "Dog", "woof"), ("b.wav", "Cat", "")]
+    table(tmp_path / "metadata.csv", ["path", "label", "caption"], rows)
+    settings = corpus("folder", tmp_path, split_fractions={"train": 1.0}, prompt_template="a {label}")
+    cat, dog = list_clips(settings)
+    assert (dog["captions"], dog["prompt"], dog["target"]) == (["a dog barks", "woof"], "a dog", 1)
+    assert (cat["captions"], cat["prompt"], cat["target"]) == (["a cat"], "a cat", 0)
+
+
 @pytest.mark.parametrize(
     "columns, rows, message",
     [
@@ -162,7 +194,11 @@ def test_folder_with_captions_splits_and_groups(tmp_path):
         ),
         (["path", "label", "split"], [("a.wav", "x", "training")], r"holds \['training'\]"),
         (["path", "label"], [("a.wav", ""), ("", "x")], "rows 2, 3"),
-        (["path", "label"], [("a.wav", "x"), ("a.wav", "x")], "more than once: a.wav"),
+        (["path", "label"], [("a.wav", "x"), ("a.wav", "x")], "more than once: a.wav;"),
+        (["path", "caption"], [("a.wav", "x"), ("a.wav", "y"), ("a.wav", "x")], "more than once: a.wav 'x';"),
+        (["path", "caption_1", "caption_2"], [("a.wav", "x", "x")], "more than once: a.wav 'x';"),
+        (["path", "label", "caption"], [("a.wav", "l", "x"), ("a.wav", "l", "")], "and without one: a.wav;"),
+        (["path", "caption", "split"], [("a.wav", "x", "train"), ("a.wav", "y", "test")], "row 3 .* another split"),
         (["file", "label"], [("a.wav", "x")], "columns path"),
         (["path", "length"], [("a.wav", "1")], "caption or label"),
     ],

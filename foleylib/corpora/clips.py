@@ -34,8 +34,8 @@ def _make_clip(record: dict, settings: Corpus, root: Path | None, out: Path) -> 
     write(out / path, wave, settings.rate)
     samples, _ = soundfile.read(out / path, dtype="int16")
     sha256 = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
-    seconds = settings.samples / settings.rate
-    return {**record, **row, "path": path, "rate": settings.rate, "seconds": seconds, "sha256": sha256}
+    row = {**record, **row, "path": path, "rate": settings.rate, "seconds": settings.samples / settings.rate}
+    return row | {"caption": row["captions"][0], "sha256": sha256}
 
 
 def _rendered(record: dict, settings: Corpus) -> tuple[np.ndarray, dict]:
@@ -45,12 +45,12 @@ def _rendered(record: dict, settings: Corpus) -> tuple[np.ndarray, dict]:
         wave, parts = render_scene(record["scene"], **how)
         said = scene_caption(parts, np.random.default_rng([settings.seed, index, zlib.crc32(b"scene")]))
         row = _made(wave, rate, seconds)
-        return wave, row | {"caption": said, "prompt": said, "events": json.dumps(parts), "parameters": "{}"}
+        return wave, row | {"captions": [said], "prompt": said, "events": json.dumps(parts), "parameters": "{}"}
     wave, info = render(label, **how)
     rng = np.random.default_rng([settings.seed, index, zlib.crc32(label.encode())])
     return wave, {
         **_made(wave, rate, seconds),
-        "caption": caption(label, info, rng),
+        "captions": [caption(label, info, rng)],
         "events": json.dumps(info["events"]),
         "parameters": json.dumps(info["parameters"], sort_keys=True),
     }

@@ -16,10 +16,12 @@ OFFSETS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # number of a split
 
 
 def list_clips(settings: Corpus) -> list[dict]:
-    """The clips that `prepare` makes, by split, class and id: id, source, split, label, target, caption, prompt.
+    """The clips that `prepare` makes, by split, class and id: id, source, split, label, target, captions, prompt.
 
-    `target` counts the classes (in the order given, else alphabetical), and is -1 for a clip without a label. A prompt
-    is that of the settings, else the template's, else the corpus's own.
+    `target` counts the classes (in the order given, else alphabetical), and is -1 for a clip without a label, which is
+    "" then: of every clip where the corpus has no classes. A prompt is that of the settings, else the template's, else
+    the corpus's own: the first caption where there is one, which it always is of a clip without a label. Every clip has
+    at least one caption, its prompt where the corpus gives none.
     """
     clips, classes = _synthetic(settings) if settings.kind == "synthetic" else _recorded(settings)
     _check_prompts(settings, classes)
@@ -30,7 +32,7 @@ def list_clips(settings: Corpus) -> list[dict]:
         if label and settings.prompt_template:
             clip["prompt"] = settings.prompt_template.format(label=spoken(label))
         clip["prompt"] = settings.prompts.get(label, clip["prompt"])
-        clip["caption"] = clip["caption"] or clip["prompt"]
+        clip["captions"] = clip["captions"] or [clip["prompt"]]
     return sorted(clips, key=lambda clip: (SPLITS.index(clip["split"]), clip["target"], clip["id"]))
 
 
@@ -44,6 +46,11 @@ def _check_prompts(settings: Corpus, classes: list[str]) -> None:
     template = settings.prompt_template
     if template is not None and {part[1] for part in string.Formatter().parse(template)} - {None} != {"label"}:
         raise CorpusError(f"prompt_template={template!r}: it must hold {{label}}, and no other field")
+    if template is not None and not classes:
+        raise CorpusError(
+            f"prompt_template={template!r}: the corpus has no classes, the prompt of a clip is its first caption; take "
+            "the template out"
+        )
     unknown = sorted(set(settings.prompts) - set(classes))
     if unknown:
         raise CorpusError(f"prompts name {unknown}, but the classes are {classes}; correct or remove these")
@@ -60,7 +67,7 @@ def _synthetic(settings: Corpus) -> tuple[list[dict], list[str]]:
             "source_path": "synthetic",
             "split": split,
             "label": label,
-            "caption": "",
+            "captions": [],
             "prompt": captions.prompt(label),
             "source_group": f"{label}-{OFFSETS[split] + i}",
             "licence": "CC0-1.0",
@@ -73,7 +80,7 @@ def _synthetic(settings: Corpus) -> tuple[list[dict], list[str]]:
     common = {
         "source_path": "synthetic",
         "label": "",
-        "caption": "",
+        "captions": [],
         "prompt": "",
         "licence": "CC0-1.0",
         "scene": classes,
@@ -102,7 +109,7 @@ def _recorded(settings: Corpus) -> tuple[list[dict], list[str]]:
         raise CorpusError(f"splits {empty or SPLITS} got no clip of classes {classes}; {remedy}")
     for clip, id in zip(clips, _ids(clips)):
         clip["id"] = id
-        clip["prompt"] = clip["caption"] or DCASE_PROMPTS.get(clip["label"], spoken(clip["label"]))
+        clip["prompt"] = (*clip["captions"], DCASE_PROMPTS.get(clip["label"], spoken(clip["label"])))[0]
     return clips, classes
 
 

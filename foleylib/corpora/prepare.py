@@ -6,7 +6,7 @@ from pathlib import Path
 from foleylib.corpora.clips import make_clips
 from foleylib.corpora.fetch import provide
 from foleylib.corpora.listing import list_clips
-from foleylib.datasets.manifest import COLUMNS, CorpusError, load
+from foleylib.datasets.manifest import COLUMNS, CorpusError, load, write_captions
 from foleylib.params.corpora import Corpus
 from foleylib.runtime import progress
 
@@ -14,7 +14,8 @@ BATCH = 16
 
 
 def prepare(name: str, settings: Corpus, out: str | Path):
-    """Write a corpus: `out/audio/<id>.wav` (16-bit mono, all of one length) and `out/manifest.parquet`.
+    """Write a corpus: `out/audio/<id>.wav` (16-bit mono, all of one length), `out/manifest.parquet` with a row a clip, and
+    `out/captions.parquet` with a row a caption.
 
     Everything is written beside `out` and renamed at the end: if a source file cannot be used, all such files are named
     and `out` stays as it was. Rows and bytes are the same whatever `settings.jobs` is; memory does not grow with the
@@ -55,6 +56,7 @@ def prepare(name: str, settings: Corpus, out: str | Path):
             listed = "\n".join(problems)
             raise CorpusError(f"corpus {name}: {len(problems)} unusable files, nothing written:\n{listed}")
         pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(part / "manifest.parquet", index=False)
+        write_captions(part, {row["id"]: row["captions"] for row in rows})
         if out.exists():
             out.rename(Path(scratch) / "replaced")
         part.rename(out)

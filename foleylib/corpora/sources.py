@@ -1,11 +1,13 @@
 """Layouts of the public corpora: which clips a folder holds, from which recording, in which split.
 
 A layout is one reader in `READERS`. It returns one row per clip: source_path (relative to the root), name (what its id
-is formed from), label, caption (or ""), source_group (clips of one recording), licence, and `fold` or `split` where
-the corpus has one of its own.
+is formed from), label ("" without one), captions (a list, may be empty), source_group (clips of one recording),
+licence, and `fold` or `split` where the corpus has one of its own.
 """
 
 import csv
+import re
+from collections import Counter
 from pathlib import Path
 
 from foleylib.datasets.manifest import CorpusError
@@ -66,7 +68,9 @@ def dcase2023t7(root: Path) -> list[dict]:
 def folder(root: Path) -> list[dict]:
     """Any <class>/*.{wav,flac,ogg,mp3}, or metadata.csv (or a CSV as root): path, caption or label [, split, group].
 
-    `source_group` or `group` names the recording; without it, files of the same stem count as one recording.
+    `source_group` or `group` names the recording; without it, files of the same stem count as one recording. A clip of
+    several captions has a row for each of them (as AudioCaps' test clips), or columns caption_1, caption_2, ... (as
+    Clotho's). Without a column `label` the corpus has no classes.
     """
     if root.suffix == ".csv":
         return _table(root.parent, root.name)
@@ -88,21 +92,51 @@ CLASSES = {"dcase2023t7": tuple(DCASE_PROMPTS)}  # what a corpus must hold, unle
 
 def _table(root: Path, name: str) -> list[dict]:
     path, rows = root / name, _read_csv(root, name, ("path",))
-    if "caption" not in rows[0] and "label" not in rows[0]:
+    columns = [column for column in rows[0] if re.fullmatch(r"caption(_\d+)?", column)]
+    if not columns and "label" not in rows[0]:
         raise CorpusError(f"{path}: expected a column caption or label beside path; found {list(rows[0])}")
-    bare = [str(i) for i, row in enumerate(rows, 2) if not (row["path"] and (row.get("caption") or row.get("label")))]
+    said = [[row[column] for column in columns if row[column]] for row in rows]
+    bare = [
+        str(i) for i, (row, own) in enumerate(zip(rows, said), 2) if not (row["path"] and (own or row.get("label")))
+    ]
     if bare:
         raise CorpusError(
             f"{path}: no path, or neither caption nor label, in rows {', '.join(bare)}; fill or remove these"
         )
-    clips = []
-    for row in rows:
-        source = Path(row["path"]).as_posix()
-        group = row.get("source_group") or row.get("group") or Path(source).stem
-        clip = _clip(source, row.get("label") or "", group=group, licence=row.get("licence") or "unknown")
-        clip["caption"] = row.get("caption") or ""
-        clips.append({**clip, "split": row["split"] or ""} if "split" in row else clip)
-    return clips
+    clips = {}
+    for number, (row, captions) in enumerate(zip(rows, said), 2):
+        clip = _clip_of(row)
+        first = clips.setdefault(clip["source_path"], clip)
+        if differing := [key for key in clip if key != "captions" and clip[key] != first[key]]:
+            other = f"{path}: row {number} gives {clip['source_path']} another {', '.join(differing)} than a row before"
+            raise CorpusError(f"{other}; rows of one clip differ in their captions alone")
+        first["captions"] += captions or [""]
+    _check_captions(path, clips)
+    return list(clips.values())
+
+
+def _clip_of(row: dict) -> dict:
+    """The clip of a row of a table, without captions."""
+    source = Path(row["path"]).as_posix()
+    group = row.get("source_group") or row.get("group") or Path(source).stem
+    clip = _clip(source, row.get("label") or "", group=group, licence=row.get("licence") or "unknown")
+    return {**clip, "split": row["split"] or ""} if "split" in row else clip
+
+
+def _check_captions(path: Path, clips: dict[str, dict]) -> None:
+    """Refuse a clip that is listed twice with one caption, or without one; no caption at all becomes an empty list."""
+    twice, without = [], []
+    for source, clip in clips.items():
+        said = clip["captions"]
+        twice += [f"{source} {caption!r}".removesuffix(" ''") for caption, n in Counter(said).items() if n > 1]
+        without += [source] if "" in said and len(said) > 1 else []
+        clip["captions"] = [caption for caption in said if caption]
+    if twice:
+        raise CorpusError(f"{path}: listed more than once: {', '.join(twice)}; keep one row of each")
+    if without:
+        raise CorpusError(
+            f"{path}: listed with a caption and without one: {', '.join(without)}; remove the latter rows"
+        )
 
 
 def _clip(source: str, label: str, *, group: str, licence: str = "unknown") -> dict:
@@ -110,7 +144,7 @@ def _clip(source: str, label: str, *, group: str, licence: str = "unknown") -> d
         "source_path": source,
         "name": str(Path(source).with_suffix("")),
         "label": label,
-        "caption": "",
+        "captions": [],
         "source_group": group,
         "licence": licence,
     }

@@ -1,4 +1,9 @@
-"""The prepared corpus on disk: `manifest.parquet` beside `audio/<id>.wav`, all of one rate and length."""
+"""The prepared corpus on disk: `manifest.parquet` and `captions.parquet` beside `audio/<id>.wav`, all of one rate and
+length.
+
+A clip without a class has the label "" and the target -1, and its first caption as prompt; a corpus of such clips alone
+has no classes.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -45,8 +50,9 @@ def load(out: str | Path):
     Returns
     -------
     pandas.DataFrame
-        one row per clip, columns `COLUMNS`; `path` is relative to `out`, `seconds` in s, `rate` in Hz,
-        `source_clipped` the fraction of source samples at full scale, `events` and `parameters` JSON
+        one row per clip, columns `COLUMNS`; `path` is relative to `out`, `seconds` in s, `rate` in Hz, `caption` the
+        first of those that `captions` reads, `source_clipped` the fraction of source samples at full scale, `events`
+        and `parameters` JSON
     """
     import pandas as pd
 
@@ -61,6 +67,38 @@ def load(out: str | Path):
     if lost:
         raise CorpusError(f"{path}: {len(lost)} files of it are missing, first {lost[:5]}; prepare the corpus again")
     return manifest
+
+
+def has_classes(manifest) -> bool:
+    """Whether any clip of a manifest has a class."""
+    return bool((manifest.target >= 0).any())
+
+
+def classes(manifest):
+    """The first clip of each class of a manifest, in the order of the classes; no row where there are none."""
+    return manifest[manifest.target >= 0].drop_duplicates("target").sort_values("target")
+
+
+def write_captions(out: Path, captions: dict[str, list[str]]) -> None:
+    """Write `captions.parquet` [id, number, caption], a row a caption, from the captions of each clip in order."""
+    import pandas as pd
+
+    rows = [(id, number, caption) for id, own in captions.items() for number, caption in enumerate(own)]
+    table = pd.DataFrame(rows, columns=["id", "number", "caption"])
+    table.to_parquet(out / "captions.parquet", index=False)
+
+
+def captions(out: str | Path, manifest) -> list[list[str]]:
+    """All captions of each clip of a manifest (all or some rows of `load(out)`), in order; at least one of each."""
+    import pandas as pd
+
+    path = Path(out) / "captions.parquet"
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file; it was written by another version, prepare the corpus again")
+    of_clip = pd.read_parquet(path).sort_values(["id", "number"]).groupby("id").caption.agg(list)
+    if absent := sorted(set(manifest.id) - set(of_clip.index)):
+        raise CorpusError(f"{path}: no caption of {len(absent)} clips, first {absent[:5]}; prepare the corpus again")
+    return of_clip[list(manifest.id)].to_list()
 
 
 class Waves:
