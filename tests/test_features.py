@@ -177,6 +177,31 @@ def test_texts_of_a_training(tmp_path):
     assert np.array_equal(audio.conditions["embedding"], arrays["audio"])
 
 
+def test_a_training_draws_one_of_the_captions_of_a_clip(tmp_path):
+    """Clips of three captions, of two, of a class with a text of its own, and one of validation."""
+    arrays = write(tmp_path / "f", ["train", "train", "train", "val"], ["", "", "a", ""])
+    said = np.arange(1, 13, dtype=np.float32).reshape(4, 3, 1).repeat(6, axis=2)
+    np.save(tmp_path / "f" / "captions.npy", said)
+    np.save(tmp_path / "f" / "caption_count.npy", np.array([3, 2, 3, 3]))
+    splits = cached.training_splits(tmp_path / "f", "text", 1.0, {"a": np.full(6, 0.5)})
+    assert np.array_equal(splits["train"].conditions["embedding"][:2], arrays["text"][:2])
+    val = splits["val"][np.array([0])]
+    assert cached.with_drawn_caption(val, None) is val and np.array_equal(val["embedding"], arrays["text"][3:])
+
+    batch, generator = splits["train"][np.repeat([0, 1, 2], 600)], torch.Generator().manual_seed(0)
+    drawn = cached.with_drawn_caption(batch, generator)["embedding"].view(3, 600, 6)
+    assert (drawn == drawn[..., :1]).all() and (drawn[2] == 0.5).all()
+    for clip, texts in enumerate(([1, 2, 3], [4, 5])):
+        found, count = drawn[clip, :, 0].unique(return_counts=True)
+        assert found.tolist() == texts and (count / 600).tolist() == pytest.approx(
+            [1 / len(texts)] * len(texts), abs=0.07
+        )
+    again = cached.with_drawn_caption(batch, torch.Generator().manual_seed(0))["embedding"]
+    assert torch.equal(again.view(3, 600, 6), drawn)
+    audio = cached.training_splits(tmp_path / "f", "audio", 1.0)["train"][np.array([0])]
+    assert audio.keys() == {"moments", "audio", "embedding"}
+
+
 def test_an_array_of_another_name_is_a_condition(tmp_path):
     write(tmp_path / "f", ["train", "train", "val"], list("aab"))
     tokens = np.arange(3 * 5 * 2, dtype=np.float32).reshape(3, 5, 2)

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-NOT_CONDITIONS = ("moments", "audio", "text")  # arrays of a features folder; each other one is a field of `Condition`
+# Arrays of a features folder that are no condition; each other one is a field of `Condition`.
+NOT_CONDITIONS = ("moments", "audio", "text", "captions", "caption_count")
 
 
 def load(folder: Path, split: str | None = None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -16,7 +17,9 @@ def load(folder: Path, split: str | None = None) -> tuple[pd.DataFrame, dict[str
     Returns
     -------
     index [id, split, label, target, prompt], and arrays by name: "moments" [shape=(N, 2C, T, F)], "audio" and "text"
-    [shape=(N, D), unit norm], and what else the stage has written; consecutive rows stay memory-mapped.
+    [shape=(N, D), unit norm], and what else the stage has written; consecutive rows stay memory-mapped. Where a clip has
+    several captions, "captions" [shape=(N, K, D)] has all of them, of which the first "caption_count" [shape=(N,)] of a
+    row count.
     """
     if read_key(folder) is None:
         raise ValueError(f"{folder} holds no features; run the features stage of this corpus first")
@@ -50,22 +53,31 @@ class Latents:
     conditions : arrays of N rows by the names of `diffusion.condition.Condition`: "embedding" [shape=(N, D)], ...
     scale : latent scale of the VAE.
     audio : E_audio of each clip [shape=(N, D)], where a loss compares with it.
+    captions : further arrays "captions" [shape=(N, K, D)] and "caption_count" [shape=(N,)], for `with_drawn_caption`.
     """
 
     def __init__(
-        self, moments: np.ndarray, conditions: dict[str, np.ndarray], scale: float, audio: np.ndarray | None = None
+        self,
+        moments: np.ndarray,
+        conditions: dict[str, np.ndarray],
+        scale: float,
+        audio: np.ndarray | None = None,
+        captions: dict[str, np.ndarray] | None = None,
     ):
         for name, rows in conditions.items():
             if len(rows) != len(moments):
                 raise ValueError(f"{len(moments)} latents but {len(rows)} rows of '{name}': make the features anew")
         self.moments, self.conditions, self.scale, self.audio = moments, conditions, scale, audio
+        self.captions = captions or {}
 
     def __len__(self) -> int:
         return len(self.moments)
 
     def __getitem__(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        """A batch: "moments", "audio" where there is one, and the conditions by name; floats in single precision."""
-        arrays = {"moments": self.moments, **self.conditions} | ({} if self.audio is None else {"audio": self.audio})
+        """A batch: "moments", "audio" and captions where there are any, and the conditions by name; floats in single
+        precision."""
+        arrays = {"moments": self.moments, **self.conditions, **self.captions}
+        arrays |= {} if self.audio is None else {"audio": self.audio}
         batch = {name: torch.from_numpy(np.ascontiguousarray(array[indices])) for name, array in arrays.items()}
         return {name: value.float() if value.is_floating_point() else value for name, value in batch.items()}
 
@@ -76,18 +88,41 @@ def training_splits(
     """The training and, where there are any, validation clips of a features folder.
 
     `condition` is "audio" or "text", the clip's own embedding; "text" with `texts` (label -> [shape=(D,)]) takes the
-    embedding of the clip's class there, for prompts other than the corpus'. Further arrays of the folder (tokens, say)
-    are conditions under their own names.
+    embedding of the clip's class there, for prompts other than the corpus'. A training clip of several captions that no
+    class text stands for has all of them in its batches, a validation clip the first. Further arrays of the folder
+    (tokens, say) are conditions under their own names.
     """
     splits = {}
     for split in ("train", "val"):
         index, arrays = load(folder, split)
         if len(index):
-            own = texts is not None and condition == "text"
-            embeddings = np.stack([texts[label] for label in index.label]) if own else arrays[condition]
+            texts = texts if texts and condition == "text" else {}
+            by_class = index.label.isin(list(texts)).to_numpy()
+            embeddings = arrays[condition]
+            if by_class.any():
+                embeddings = np.stack([texts.get(label, own) for label, own in zip(index.label, embeddings)])
             more = {name: array for name, array in arrays.items() if name not in NOT_CONDITIONS}
-            splits[split] = Latents(arrays["moments"], {"embedding": embeddings, **more}, scale, arrays["audio"])
+            captions = {}
+            if split == "train" and condition == "text" and "captions" in arrays:
+                counts = np.where(by_class, 0, arrays["caption_count"])
+                captions = {"captions": arrays["captions"], "caption_count": counts}
+            conditions = {"embedding": embeddings, **more}
+            splits[split] = Latents(arrays["moments"], conditions, scale, arrays["audio"], captions)
     return splits
+
+
+def with_drawn_caption(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """A batch of `Latents` with one of each clip's captions as its "embedding", drawn evenly.
+
+    A clip whose "caption_count" is 0 keeps its embedding; a batch without captions is returned as it is, and nothing is
+    drawn.
+    """
+    if "captions" not in batch:
+        return batch
+    captions, counts = batch["captions"], batch["caption_count"]
+    chosen = (torch.rand(len(counts), generator=generator, device=counts.device) * counts).long()
+    drawn = captions[torch.arange(len(counts), device=counts.device), chosen]
+    return batch | {"embedding": torch.where(counts[:, None] > 0, drawn, batch["embedding"])}
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from foleylib.datasets.features import Latents, sample_latents
+from foleylib.datasets.features import Latents, sample_latents, with_drawn_caption
 from foleylib.diffusion.condition import Condition, denoise
 from foleylib.diffusion.process import Prediction, add_noise, min_snr_weight
 from foleylib.runtime import step_generator
@@ -33,7 +33,7 @@ class DiffusionLoss:
 
         # Conditions are dropped once, per clip. (AudioLDM's code drops twice, 19 % in effect, and also at inference.)
         dropped = torch.rand(len(z_0), generator=generator, device=z_0.device) < self.condition_dropout
-        condition = Condition.of(batch).drop(self.unconditional, dropped)
+        condition = Condition.of(with_drawn_caption(batch, generator)).drop(self.unconditional, dropped)
 
         eps = torch.randn(z_0.shape, generator=generator, device=z_0.device)
         n = torch.randint(len(self.alphas_bar), (len(z_0),), generator=generator, device=z_0.device)

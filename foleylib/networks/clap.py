@@ -132,9 +132,9 @@ class Clap(nn.Module):
         return torch.from_numpy(np.stack([resample(w, rate, self.rate) for w in waves.cpu().numpy()]))
 
     @torch.no_grad()
-    def embed_text(self, texts: list[str]) -> torch.Tensor:
-        """E_text [shape=(N, D), unit norm] of texts, without gradient."""
-        return self.text(texts)
+    def embed_text(self, texts: list[str], *, batch_size: int = 256) -> torch.Tensor:
+        """E_text [shape=(N, D), unit norm] of texts, `batch_size` at once, without gradient."""
+        return torch.cat([self.text(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)])
 
     def save(self, folder: str | Path) -> None:
         """Write model, tokenizer and feature extractor as transformers does."""

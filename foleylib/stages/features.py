@@ -43,12 +43,14 @@ def compute(
 
     `corpus` is a folder written by `corpora.prepare`; `models`, the SHA-256 of the weights behind the features, makes
     with the clips, their prompts and the front end the key in features.json. Nothing is done where `out` has that key.
-    An array of another name is a condition of the U-Net, a field of `diffusion.condition.Condition`.
+    Where a clip has several captions, captions.npy [N, K, D] and caption_count.npy [N] have all of them, and the key
+    their fingerprint. An array of another name is a condition of the U-Net, a field of `diffusion.condition.Condition`.
     """
     manifest = manifests.load(corpus)
-    texts = list(dict.fromkeys(manifest.prompt))
+    said = manifests.captions(corpus, manifest)
+    several = max(map(len, said)) > 1
     key = {"corpus": manifests.digest(manifest), "prompts": fingerprint(manifest[["id", "prompt"]].to_dict("list"))}
-    key |= {"models": models, "mel": asdict(log_mel.config)}
+    key |= {"models": models, "mel": asdict(log_mel.config)} | ({"captions": fingerprint(said)} if several else {})
     if read_key(out) == key:
         return
     device = pick_device(device)
@@ -58,9 +60,14 @@ def compute(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
 
-    # Text embeddings, one for each different prompt.
-    embedded = dict(zip(texts, clap.embed_text(texts).cpu().numpy()))
-    np.save(part / "text.npy", np.stack([embedded[t] for t in manifest.prompt]))
+    # Text embeddings, of each different text once.
+    np.save(part / "text.npy", _embedded(list(manifest.prompt), clap))
+    if several:
+        counts = np.array([len(own) for own in said])
+        captions = np.zeros((len(said), counts.max(), clap.dim), dtype=np.float32)
+        captions[np.arange(counts.max()) < counts[:, None]] = _embedded([text for own in said for text in own], clap)
+        np.save(part / "captions.npy", captions)
+        np.save(part / "caption_count.npy", counts)
 
     # What is computed from the sound, batch by batch into arrays on disk.
     arrays, start = {}, 0
@@ -82,3 +89,10 @@ def compute(
     write_json(part / "features.json", key)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(part, out)
+
+
+def _embedded(texts: list[str], clap) -> np.ndarray:
+    """E_text [shape=(N, D)] of texts, each different one embedded once."""
+    different = list(dict.fromkeys(texts))
+    rows = dict(zip(different, clap.embed_text(different).cpu().numpy()))
+    return np.stack([rows[text] for text in texts])
