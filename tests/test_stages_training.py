@@ -78,7 +78,9 @@ def test_clap_overfits_a_batch(tiny, tmp_path):
         audio, text = model.embed_audio(waves), model.embed_text(prompts)
         return {"zero_shot": clap.retrieval_accuracy(audio, text, torch.arange(4))}
 
-    texts = pd.DataFrame({"caption": [f"{text}, far away" for text in prompts], "prompt": prompts})
+    texts = pd.DataFrame(
+        {"captions": [[f"{text}, far away"] for text in prompts], "prompt": prompts, "target": range(4)}
+    )
     model, history = clap.fit_clap(section, waves, texts, Job(0, tmp_path, device="cpu"), rate=16000, validate=validate)
     assert history.contrastive.iloc[-5:].mean() < 0.5 * history.contrastive.iloc[:3].mean()
     assert history.val_zero_shot.iloc[-1] == 1.0 and not model.training
@@ -86,11 +88,50 @@ def test_clap_overfits_a_batch(tiny, tmp_path):
 
 def test_which_texts_are_true_of_which_clips():
     """Two dogs with different captions, a third with the words of the first, and a bell; prompts are true of a class."""
-    captions, prompts = torch.tensor([0, 1, 0, 2]), torch.tensor([0, 0, 0, 1])
+    captions, first = torch.tensor([[0], [1], [0], [2]]), torch.zeros(4, dtype=int)
+    prompts = torch.tensor([0, 0, 0, 1])
     own = [[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
-    assert clap.described(captions, prompts, torch.zeros(4, dtype=bool)).int().tolist() == own
-    first = clap.described(captions, prompts, torch.tensor([True, False, False, False])).int()
-    assert first[:, 0].tolist() == [1, 1, 1, 0] and first[:, 1:].tolist() == [row[1:] for row in own]
+    assert clap.described(captions, first, prompts, torch.zeros(4, dtype=bool)).int().tolist() == own
+    plain = clap.described(captions, first, prompts, torch.tensor([True, False, False, False])).int()
+    assert plain[:, 0].tolist() == [1, 1, 1, 0] and plain[:, 1:].tolist() == [row[1:] for row in own]
+
+
+def test_a_caption_is_true_of_every_clip_that_has_it_among_its_own():
+    """Clips of several captions: the first twice, with two of its captions; a second that shares one; and a third."""
+    said = pd.Series([["a dog", "it barks", "woof"], ["a dog", "it barks", "woof"], ["barking", "it barks"], ["rain"]])
+    captions = clap.numbered(said)
+    assert captions.tolist() == [[0, 1, 2], [0, 1, 2], [3, 1, -1], [4, -1, -1]]
+    chosen, nothing = torch.tensor([1, 2, 0, 0]), torch.zeros(4, dtype=int)
+    same = clap.described(captions, chosen, nothing, torch.zeros(4, dtype=bool)).int().tolist()
+    assert same == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
+
+
+def test_captions_are_drawn_evenly_and_only_where_there_are_several():
+    captions = torch.tensor([[0, 1, 2], [3, 4, -1], [5, -1, -1]]).repeat(2000, 1)
+    draw = clap.drawn_captions(captions, torch.Generator().manual_seed(1)).view(2000, 3)
+    assert torch.equal(draw, clap.drawn_captions(captions, torch.Generator().manual_seed(1)).view(2000, 3))
+    for clip, count in enumerate((3, 2, 1)):
+        shares = torch.bincount(draw[:, clip], minlength=3) / 2000
+        assert shares.tolist() == pytest.approx([1 / count] * count + [0] * (3 - count), abs=0.05)
+    generator = torch.Generator().manual_seed(1)
+    before = generator.get_state()
+    assert not clap.drawn_captions(captions[:, :1], generator).any() and torch.equal(generator.get_state(), before)
+
+
+def test_clap_without_classes_comes_with_captions_alone(tiny, tmp_path, monkeypatch):
+    """No prompt is said, no groups of one clip, and over the steps every caption of every clip comes."""
+    steps = Train(steps=24, batch_size=8, lr=1e-3, warmup=1, validate_every=24, ema_decay=0.0)
+    section = tiny.foundation.clap.changed(train=steps.model_dump(), prompt_share=1.0, classmates=4)
+    said = [[f"tone {clip} said {way}" for way in "abc"] for clip in range(8)]
+    texts = pd.DataFrame({"captions": said, "prompt": ["no caption"] * 8, "target": [-1] * 8})
+    heard, terms = [], clap.contrastive_terms
+    monkeypatch.setattr(clap, "contrastive_terms", lambda *given: heard.append(given[2]) or terms(*given))
+    clap.fit_clap(section, tones(8), texts, Job(0, tmp_path / "one", device="cpu"), rate=16000)
+    assert all(sorted(text[5] for text in step) == list("01234567") for step in heard)
+    assert {text for step in heard for text in step} == {text for own in said for text in own}
+    first, heard[:] = list(heard), []
+    clap.fit_clap(section, tones(8), texts, Job(0, tmp_path / "two", device="cpu"), rate=16000)
+    assert heard == first
 
 
 def test_half_of_a_step_comes_in_groups_of_a_class():

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from foleylib import paths
 from foleylib.audio.augment import through_microphone
+from foleylib.datasets import manifest as manifests
 from foleylib.networks import clap
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
@@ -24,7 +25,7 @@ def make(cfg: Params) -> pd.DataFrame:
     """
     history = foundation.make("clap", cfg, train)
     held, waves = foundation.held_out(cfg)
-    if waves is not None and (held.target >= 0).any() and not cfg.foundation.clap.confused:
+    if waves is not None and manifests.has_classes(held) and not cfg.foundation.clap.confused:
         check_prompts(clap.load(paths.FOUNDATION / "clap", pick_device(cfg.device)), held, waves, cfg)
     return history
 
@@ -33,7 +34,7 @@ def check_prompts(model: clap.Clap, held: pd.DataFrame, waves: torch.Tensor, cfg
     """Refuse a CLAP by which the prompt of a class is nearer to the clips of another."""
     labelled = (held.target >= 0).to_numpy(copy=True)
     held, waves = held[labelled], waves[labelled]
-    classes = held.drop_duplicates("target").sort_values("target")
+    classes = manifests.classes(held)
     audio, text = model.embed_audio(waves, cfg.corpus_of("foundation").rate), model.embed_text(list(classes.prompt))
     targets = torch.tensor(held.target.rank(method="dense").astype(int).to_list()) - 1
     nearest = prompts_near_their_own(audio.cpu(), text.cpu(), targets).tolist()
@@ -47,10 +48,13 @@ def check_prompts(model: clap.Clap, held: pd.DataFrame, waves: torch.Tensor, cfg
 
 
 def train(cfg: Params, out: Path) -> pd.DataFrame:
-    """Train on the corpus' captions and class prompts; scores on its validation clips are logged."""
+    """Train on the corpus' captions and class prompts; scores on its validation clips are logged.
+
+    A corpus without classes has no zero-shot accuracy; "own_first" is then among all of its validation clips.
+    """
     manifest, waves = foundation.clips(cfg, "train")
     held, held_waves = foundation.held_out(cfg)
-    prompts = list(manifest[manifest.target >= 0].drop_duplicates("target").sort_values("target").prompt)
+    prompts = list(manifests.classes(manifest).prompt)
     targets, rate = torch.tensor(held.target.to_list()), cfg.corpus_of("foundation").rate
 
     def validate(model: clap.Clap) -> dict:
@@ -63,7 +67,8 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
         return own | {"cosine": (audio * text).sum(1).mean()}
 
     job, check = foundation.job(cfg, "clap"), None if held_waves is None else validate
-    texts = manifest[["caption", "prompt"]].reset_index(drop=True)
+    said = manifests.captions(paths.CLIPS / cfg.foundation.corpus, manifest)
+    texts = manifest[["prompt", "target"]].assign(captions=said)
     start = foundation.initial("clap", cfg, clap.load)
     model, history = fit_clap(cfg.foundation.clap, waves, texts, job, rate=rate, start=start, validate=check)
     model.save(out)
@@ -78,20 +83,23 @@ def fit_clap(settings, waves, texts: pd.DataFrame, job: Job, *, rate: int, start
     ----------
     settings : section `foundation.clap`.
     waves : clips at `rate` Hz, `waves[indices]` -> [shape=(B, T)].
-    texts : [caption, prompt], a row a clip; clips of one prompt are a class.
+    texts : [captions (list), prompt, target], a row a clip. Each step draws one of a clip's captions. Clips of one
+        prompt are a class; one without a class (target -1) never comes with its prompt in place of a caption, and where
+        no clip has a class, none are drawn in groups of one.
     start : a CLAP that is trained further, with its own vocabulary; without it, one is drawn anew.
     validate : `validate(clap)` returns scalars for the history.
     """
-    model = start or clap.build(settings, [*texts.caption, *texts.prompt.unique()], seed=job.seed)
-    ids = {name: torch.from_numpy(texts[name].factorize()[0]) for name in ("caption", "prompt")}
-
-    members = texts.groupby("prompt").indices
+    captions = texts.captions.explode()
+    model = start or clap.build(settings, [*captions, *texts.prompt.unique()], seed=job.seed)
+    ids = {"caption_ids": numbered(texts.captions), "prompt_ids": torch.from_numpy(texts.prompt.factorize()[0])}
+    ids["has_class"] = torch.tensor((texts.target >= 0).to_list())
+    members, classmates = texts.groupby("prompt").indices, settings.classmates if ids["has_class"].any() else 1
 
     def load(indices) -> dict:
-        indices = with_classmates(indices, texts.prompt.to_numpy(), members, size=settings.classmates)
+        indices = with_classmates(indices, texts.prompt.to_numpy(), members, size=classmates)
         rows = texts.iloc[indices]
-        batch = {"waves": waves[indices], "captions": list(rows.caption), "prompts": list(rows.prompt)}
-        return batch | {f"{name}_ids": values[indices] for name, values in ids.items()}
+        batch = {"waves": waves[indices], "captions": list(rows.captions), "prompts": list(rows.prompt)}
+        return batch | {name: values[indices] for name, values in ids.items()}
 
     def loss(module, batch: dict, generator: torch.Generator) -> Terms:
         draws, count = _cpu(generator), len(batch["waves"])
@@ -100,9 +108,16 @@ def fit_clap(settings, waves, texts: pd.DataFrame, job: Job, *, rate: int, start
         recorded = through_microphone(waves, generator=draws, rate=rate)
         elsewhere = torch.rand(count, 1, generator=draws) < settings.microphone_share
         waves = torch.where(elsewhere.to(waves.device), recorded, waves)
-        plain = torch.rand(count, generator=draws) < settings.prompt_share
-        said = [p if is_plain else c for p, c, is_plain in zip(batch["prompts"], batch["captions"], plain)]
-        same = described(batch["caption_ids"], batch["prompt_ids"], plain.to(batch["waves"].device))
+        plain = torch.rand(count, generator=draws).to(waves.device) < settings.prompt_share
+        plain &= batch["has_class"]
+        chosen = drawn_captions(batch["caption_ids"], draws)
+        said = [
+            prompt if is_plain else own[number]
+            for prompt, own, number, is_plain in zip(
+                batch["prompts"], batch["captions"], chosen.tolist(), plain.tolist()
+            )
+        ]
+        same = described(batch["caption_ids"], chosen, batch["prompt_ids"], plain)
         return contrastive_terms(module, waves, said, same)
 
     check = None if validate is None else lambda: validate(model)
@@ -136,18 +151,40 @@ def with_classmates(indices: np.ndarray, classes: np.ndarray, members: dict, *, 
     return np.concatenate([kept, grouped])
 
 
-def described(captions: torch.Tensor, prompts: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+def numbered(captions: pd.Series) -> torch.Tensor:
+    """Numbers of the captions of each clip [shape=(N, K)], equal for equal texts; -1 where a clip has fewer than K."""
+    counts = captions.map(len).to_numpy()
+    ids = np.full((len(captions), counts.max()), -1)
+    ids[np.arange(counts.max()) < counts[:, None]] = captions.explode().factorize()[0]
+    return torch.from_numpy(ids)
+
+
+def drawn_captions(captions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Which caption each clip comes with [shape=(B,)], drawn evenly from its own; nothing is drawn where all have one.
+
+    `captions` are their numbers [shape=(B, K)], of `numbered`; `generator` is on the CPU.
+    """
+    counts = (captions >= 0).sum(1)
+    if captions.shape[1] == 1:
+        return torch.zeros_like(counts)
+    return (torch.rand(len(captions), generator=generator).to(captions.device) * counts).long()
+
+
+def described(captions: torch.Tensor, chosen: torch.Tensor, prompts: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
     """Which texts of a batch are true of which clips [shape=(B clips, B texts), bool].
 
-    A caption is true of the clips that have the same caption, a class prompt of all clips that share the prompt.
+    A caption is true of the clips that have it among theirs, a class prompt of all clips that share the prompt.
 
     Parameters
     ----------
-    captions, prompts : numbers of the texts of each clip [shape=(B,)], equal for equal texts.
+    captions : numbers of all captions of each clip [shape=(B, K)], of `numbered`; chosen : which of them comes with the
+        clip [shape=(B,)].
+    prompts : numbers of the class prompts [shape=(B,)], equal for equal texts.
     plain : which clips come with their prompt in place of their caption [shape=(B,), bool].
     """
-    same_caption, same_prompt = (ids[:, None] == ids[None, :] for ids in (captions, prompts))
-    return torch.where(plain[None, :], same_prompt, same_caption)
+    drawn = captions.gather(1, chosen[:, None])[:, 0]
+    same_caption = (captions[:, :, None] == drawn).any(1)
+    return torch.where(plain[None, :], prompts[:, None] == prompts[None, :], same_caption)
 
 
 def contrastive_terms(model: clap.Clap, waves: torch.Tensor, texts: list[str], same: torch.Tensor) -> Terms:
