@@ -152,21 +152,22 @@ def tiny_models(tiny, tiny_root, tiny_parts):
 def tiny_paths(tiny_root):
     """`foleylib.paths` with everything under `tiny_root` while a test runs."""
     with pytest.MonkeyPatch.context() as patch:
-        yield _inside(tiny_root, patch)
+        yield inside(tiny_root, patch)
 
 
 @pytest.fixture(scope="module")
 def tiny_paths_module(tiny_root):
     """`tiny_paths` for a whole module, whose fixtures train and sample there."""
     with pytest.MonkeyPatch.context() as patch:
-        yield _inside(tiny_root, patch)
+        yield inside(tiny_root, patch)
 
 
-def _inside(root, patch):
+def inside(root, patch):
+    """Everything of `foleylib.paths` under another root."""
     from foleylib import paths
 
-    inside = {name: path.relative_to(paths.ROOT) for name, path in vars(paths).items() if isinstance(path, Path)}
-    for name, path in inside.items():
+    below = {name: path.relative_to(paths.ROOT) for name, path in vars(paths).items() if isinstance(path, Path)}
+    for name, path in below.items():
         patch.setattr(paths, name, root / path)
     return paths
 

@@ -114,6 +114,20 @@ def test_unknown_class_is_named():
         score(clips(), generated)
 
 
+def test_clips_without_classes_are_scored_as_one_set():
+    sets = [clips(), clips(1)]
+    one, two = (Embeddings(np.full(36, ""), each.arrays) for each in sets)
+    rows, labelled = table(one, two), table(*sets)
+    common = {"kad", "coverage", "density", "fad", "fd", "clap_score"}
+    assert set(rows.index) == {("all", m) for m in common | {"is"}} | {("average", m) for m in common}
+    assert rows.value["all"].equals(labelled.value["all"][rows.value["all"].index])
+    assert rows.loc["average"].equals(rows.loc["all"].loc[rows.loc["average"].index])
+    headline = scores.headline_of([{**row, "seed": 0} for row in score(one, two)])
+    assert headline["kad_average"] == headline["kad"] and "judge_accuracy" not in headline
+    quickly = quick(one, two, LABELS)
+    assert quickly == pytest.approx({m: rows.value["all", m] for m in common - {"density"}})
+
+
 class Networks:
     """Stands for the judge and for CLAP: embeds a wave by its first samples, a text by its length."""
 

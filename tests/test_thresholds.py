@@ -61,6 +61,17 @@ def test_only_passing_clips_are_scored_and_all_of_them_come_to_it():
     assert first.min() == pytest.approx(E[E[:, 0] >= curve.threshold[0], 0].min()) and len(set(first)) > 1
 
 
+def test_each_clip_may_have_a_target_of_its_own():
+    """Turned over with its target, a clip is as similar to it as before: the scores and the threshold stay."""
+    scores = np.linspace(-0.9, 0.9, 30)
+    E, sign = scored(scores), np.where(np.arange(30) % 2, -1.0, 1.0)[:, None]
+    own = {"Rain": sign * np.asarray(AXIS).reshape(1, -1)}
+    _, curve = calibrate_rain(sign * E, E, targets=own, shares=[1.0, 0.5], paired=True)
+    assert curve.threshold.tolist() == pytest.approx([-1, np.quantile(scores, 0.5)])
+    with pytest.raises(ValueError, match="targets of Rain: 1 of 30 clips; give one a clip"):
+        calibrate_rain(E, E, shares=[1.0], paired=True)
+
+
 def test_share_of_all_clips_at_full_number_is_plain_fad():
     E, reference = class_pool(20, 20)
     best, curve = calibrate_rain(E, reference, shares=[1])

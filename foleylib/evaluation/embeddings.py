@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass
 class Embeddings:
-    """Arrays by name, row i of each belonging to clip i of class `labels[i]`.
+    """Arrays by name, row i of each belonging to clip i of class `labels[i]`, "" without one.
 
     "judge" (N, D) and "logits" (N, C) are the judge's, "clap" (N, D) is CLAP's of the clip, "text" (N, D) of its prompt.
     """
@@ -23,6 +23,11 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether any clip has a class."""
+        return any(self.labels)
 
     def at(self, rows: np.ndarray) -> Self:
         """The clips of some rows, by number or mask."""

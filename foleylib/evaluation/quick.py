@@ -10,18 +10,19 @@ from foleylib.evaluation.frechet import cosine_similarities, fad
 
 
 def quick(reference: Embeddings, generated: Embeddings, judge_labels: Sequence[str]) -> dict[str, float]:
-    """KAD, coverage, FD (on the judge) and FAD (on CLAP), means over classes; judge accuracy and CLAP score."""
+    """KAD, coverage, FD (on the judge) and FAD (on CLAP), means over classes; judge accuracy and CLAP score.
+
+    Without classes they are of the whole set, and there is no accuracy.
+    """
 
     def frechet(embedder: str) -> float:
         real = {label: reference.only(label)[embedder] for label in dict.fromkeys(generated.labels)}
         return average_fad(real, generated.labels, generated[embedder])
 
-    return kad_and_coverage(reference, generated, "judge") | {
-        "fd": frechet("judge"),
-        "fad": frechet("clap"),
-        "judge_accuracy": float(judge_hits(generated, judge_labels).mean()),
-        "clap_score": float(cosine_similarities(generated["clap"], generated["text"]).mean()),
-    }
+    scores = kad_and_coverage(reference, generated, "judge") | {"fd": frechet("judge"), "fad": frechet("clap")}
+    if generated.has_classes:
+        scores["judge_accuracy"] = float(judge_hits(generated, judge_labels).mean())
+    return scores | {"clap_score": float(cosine_similarities(generated["clap"], generated["text"]).mean())}
 
 
 def kad_and_coverage(reference: Embeddings, generated: Embeddings, embedder: str) -> dict[str, float]:

@@ -41,12 +41,16 @@ def score(
     that of the judge's embeddings (in the papers VGGish and PANNs). IS and KL are of the judge's posteriors, KL between
     the mean posteriors of a class (prompts, not clips, are paired).
     Intervals are bootstraps over the run's clips, drawn class by class as they were made, with the reference held fixed;
-    those of accuracies are Wilson's.
+    those of accuracies are Wilson's. Where no clip has a class, only the whole set is scored, without KL and without the
+    judge's accuracy, and "average" repeats it.
 
     Returns
     -------
     list of {class, metric, embedder, value, low, high, sd, n}
     """
+    if not generated.has_classes:
+        whole = _rows("all", reference, generated, judge_labels, settings)
+        return whole + [{**row, "class": "average"} for row in whole if row["metric"] != "is"]
     present = set(generated.labels)
     if unknown := present - set(judge_labels):
         raise ValueError(f"classes {sorted(unknown)} are none of the judge's: {', '.join(judge_labels)}")
@@ -83,7 +87,6 @@ def _rows(
     balls = reached(reference["judge"], generated["judge"]).sum(axis=0) / neighbours(reference["judge"])  # (M,)
     kads = {embedder: over_clips(Kad(reference[embedder], generated[embedder]), recentre=True) for embedder in BOTH}
     cosine = cosine_similarities(generated["clap"], generated["text"])
-    hits = judge_hits(generated, judge_labels)
     table = [
         *(("kad", embedder, kads[embedder]) for embedder in BOTH),
         *(("coverage", embedder, covered(embedder)) for embedder in BOTH),
@@ -91,8 +94,10 @@ def _rows(
         ("fad", "clap", frechet("clap")),
         ("fd", "judge", frechet("judge")),
         ("clap_score", "clap", over_clips(lambda rows: cosine[rows].mean())),
-        ("judge_accuracy", "judge", wilson(float(hits.mean()), len(hits), level=settings.level)),
     ]
+    if generated.has_classes:
+        hits = judge_hits(generated, judge_labels)
+        table.append(("judge_accuracy", "judge", wilson(float(hits.mean()), len(hits), level=settings.level)))
     if name == "all":
         logits, splits = generated["logits"], min(settings.splits, len(generated) // 2)
         inception = partial(inception_score, splits=splits, seed=settings.seed)

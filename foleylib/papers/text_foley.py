@@ -17,7 +17,7 @@ from foleylib.stages.candidates import candidates_of
 from foleylib.stages.embedders import Embedders
 from foleylib.stages.finetune import Tuned, class_prompts, training_key, tune
 from foleylib.stages.reference import reference
-from foleylib.stages.sample import Drawer
+from foleylib.stages.sample import Drawer, class_rows
 
 TUNED, AUDIO = "Tuned embedding", "Audio embedding"  # rows of the table beside the texts
 
@@ -37,7 +37,11 @@ def compare_texts(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     table [row, text, seed, clips, candidates, passed, selected (bool), and the scores of `evaluation.quick.quick`]; boxes
     [row, seed, sampling, and the scores] of unselected clips.
     """
-    settings, embedders = cfg.targets, Embedders(cfg)
+    settings, classes = cfg.targets, list(class_rows(cfg).label)
+    if settings.label not in classes:
+        has = f"has {', '.join(classes)}" if any(classes) else "has no classes: take the stage targets out"
+        raise ValueError(f"targets.label is '{settings.label}', but corpus '{cfg.sampling.corpus}' {has}")
+    embedders = Embedders(cfg)
     texts, table, boxes = {**settings.texts, TUNED: list(settings.texts.values())[-1]}, [], []
     real = {
         split: embedders.embed(*reference(cfg, split)).only(settings.label) for split in ("val", cfg.evaluate.split)

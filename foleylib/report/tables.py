@@ -184,6 +184,8 @@ def headlines(summary: pd.DataFrame, runs: Sequence[str], *, display: Displays =
     rows, table = summary[(summary["class"] == "average") & summary.run.isin(list(runs))], {}
     for metric, embedder in HEADLINES.items():
         part = rows[(rows.metric == metric) & (rows.embedder == embedder)]
+        if part.empty and metric == "judge_accuracy":
+            continue  # of clips without classes
         head = {"judge": "independent judge", "clap": "CLAP, which also conditions and selects"}[embedder]
         table[head, metric_label(metric)] = _column(part, metric, runs, by_seed=True)
     return by_run(table, runs, display)

@@ -12,6 +12,7 @@ from foleylib.params.runs import Selection
 from foleylib.sampling.selection import NO_FILTER, check_classes, checked_thresholds, scores_of, unit_rows
 
 CLASSES = ("DogBark", "Footstep", "GunShot", "Keyboard", "MovingMotorVehicle", "Rain", "Sneeze_Cough")
+WHOLE = "all"  # the one threshold of clips without classes
 PRESETS = {  # as published, for the published CLAP: similarities of another CLAP lie elsewhere
     "text-driven-foley": dict(zip(CLASSES, (0.3, 0.03, 0.2, 0.15, 0.75, 0.2, 0.2))),
     "latent-clap-loss": dict(zip(CLASSES, (0.2, 0.2, 0.2, 0.15, 0.75, 0.2, 0.2))),
@@ -21,8 +22,8 @@ PRESETS = {  # as published, for the published CLAP: similarities of another CLA
 def thresholds_of(
     settings: Selection, calibrated: Mapping[str, float] | None, classes: Sequence[str]
 ) -> dict[str, float]:
-    """What `settings.thresholds` stands for, in the order of `classes`: "validation" (then `calibrated`, the result of
-    `calibrate`), a name of `PRESETS`, or a dict."""
+    """What `settings.thresholds` stands for, in the order of `classes` (`WHOLE` alone without any): "validation" (then
+    `calibrated`, the result of `calibrate`), a name of `PRESETS`, or a dict."""
     given = settings.thresholds
     if not isinstance(given, str):
         return checked_thresholds("selection.thresholds", given, classes)
@@ -42,6 +43,7 @@ def calibrate(
     shares: Sequence[float],
     seed: int,
     draws: int = 20,
+    paired: bool = False,
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Thresholds by class with the least FAD against validation clips, all compared at one number of clips.
 
@@ -56,6 +58,7 @@ def calibrate(
     reference : class -> embeddings of validation clips [shape=(R, D)], never of the clips the result is reported on
     metric : `frechet.fad`, or another (reference, clips) -> float of which less is better
     shares : parts of the pool that pass, in (0, 1]; 1 is a threshold of -1
+    paired : whether row i of a class's targets is the target of its i-th clip, in place of a draw
 
     Returns
     -------
@@ -70,7 +73,10 @@ def calibrate(
     check_classes("reference", reference, classes)
     for label in classes:
         pool, target = E[labels == label], unit_rows(f"targets of {label}", targets[label])
-        _, scores = scores_of(label, unit_rows("E", pool), target, seed=seed)
+        if paired and len(target) != len(pool):
+            raise ValueError(f"targets of {label}: {len(target)} of {len(pool)} clips; give one a clip")
+        unit = unit_rows("E", pool)
+        scores = np.sum(unit * target, axis=1) if paired else scores_of(label, unit, target, seed=seed)[1]
         of_class = partial(metric, reference[label])
         rows += _curve(label, pool, scores, of_class, shares=shares, seed=seed, draws=draws)
     table = pd.DataFrame(rows, columns=["label", "share", "threshold", "fad", "n", "draws"])

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from foleylib import paths
 from foleylib.datasets import features
+from foleylib.datasets.manifest import has_classes
 from foleylib.networks import clap as claps
 from foleylib.networks.pipeline import prompts_of
 from foleylib.networks.unet import load_tuning
@@ -53,13 +54,19 @@ def candidates_of(drawer: Drawer, seed: int, cfg: Params) -> Candidates:
     return Candidates(drawer, cfg.seed + seed, cfg.corpus_of("sampling").rate)
 
 
-def targets_of(kind: str, folder: Path, cfg: Params, clap: claps.Clap) -> dict[str, np.ndarray]:
+def targets_of(kind: str, folder: Path, cfg: Params, clap: claps.Clap, split: str = "test") -> dict[str, np.ndarray]:
     """What candidates of the model in `folder` are compared with, label -> [shape=(M, D)].
 
     "text" is the prompt's embedding, "tuned" that after the model's tuning layer, "audio" the embeddings of the
-    training clips that are nearest to the rest of their class (multi-target selection).
+    training clips that are nearest to the rest of their class (multi-target selection). Without classes, the ids of the
+    clips of `split` stand in place of labels, and there is no "audio".
     """
-    classes = class_rows(cfg, prompts_of(folder))
+    classes = class_rows(cfg, prompts_of(folder), split)
+    if kind == "audio" and not has_classes(classes):
+        raise ValueError(
+            f"a filter has the target 'audio', typical clips of a class, but corpus '{cfg.sampling.corpus}' has no "
+            "classes: take text or tuned"
+        )
     if kind == "audio":
         index, arrays = features.load(paths.FEATURES / cfg.sampling.corpus, "train")
         return {
@@ -74,7 +81,7 @@ def targets_of(kind: str, folder: Path, cfg: Params, clap: claps.Clap) -> dict[s
                 f"{folder} has no tuning layer: a filter with target 'tuned' needs a system with tuning: true"
             )
         embedded = F.normalize(tuning(embedded), dim=-1)
-    return {label: row[None].numpy() for label, row in zip(classes.label, embedded)}
+    return {key: row[None].numpy() for key, row in zip(classes.index, embedded)}
 
 
 def calibrated(kind: str) -> dict[str, float] | None:

@@ -35,7 +35,10 @@ def make(cfg: Params) -> Path:
 
 
 def _clips(source: str, cfg: Params) -> tuple[pd.DataFrame, torch.Tensor]:
-    """`clips_per_class` clips of each class, as they are, by source (`params.runs.Control`): manifest, waves."""
+    """`clips_per_class` clips of each class, as they are, by source (`params.runs.Control`): manifest, waves.
+
+    Without classes there are so many in all.
+    """
     count, folder = cfg.sampling.clips_per_class, paths.CLIPS / cfg.sampling.corpus
     manifest = manifests.load(folder)
     split = source if source in ("val", "test") else "train"
@@ -53,7 +56,7 @@ def _clips(source: str, cfg: Params) -> tuple[pd.DataFrame, torch.Tensor]:
     manifest = manifest[["label", "target", "prompt", "id"]].iloc[rows].reset_index(drop=True).assign(seed=0)
     if source not in ("val", "train", "test"):
         number = manifest.groupby("label").cumcount()
-        manifest["id"] = [f"{label}-{n:04d}" for label, n in zip(manifest.label, number)]
+        manifest["id"] = [f"{label or source}-{n:04d}" for label, n in zip(manifest.label, number)]
     return manifest, waves
 
 

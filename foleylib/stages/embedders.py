@@ -21,12 +21,12 @@ class Embedders:
         self.cfg, self.device = cfg, pick_device(cfg.device)
         self.judge = judge.load(paths.JUDGE, device=self.device)
         self.clap = load_clap(cfg)
-        self.texts = class_rows(cfg).set_index("label").prompt  # the corpus' own, whatever a model was prompted with
+        self.texts = class_rows(cfg).query("target >= 0").prompt  # the corpus' own, whatever a model was prompted with
 
     def embed(self, manifest: pd.DataFrame, waves: np.ndarray) -> Embeddings:
-        """Embeddings of clips [shape=(N, T)] and of the prompts of their classes."""
+        """Embeddings of clips [shape=(N, T)] and of the prompts of their classes, or without a class of their own."""
         rate = self.cfg.corpus_of("sampling").rate
-        labels, prompts = list(manifest.label), list(manifest.label.map(self.texts))
+        labels, prompts = list(manifest.label), list(manifest.label.map(self.texts).fillna(manifest.prompt))
         return embed_clips(waves, labels, prompts, judge=self.judge, clap=self.clap, rate=rate)
 
 
@@ -36,10 +36,11 @@ class Validation:
     def __init__(self, cfg: Params):
         self.cfg, self.embedders = cfg, Embedders(cfg)
         self.real = self.embedders.embed(*reference(cfg, "val"))
-        self.drawer = Drawer(paths.FOUNDATION / "ldm", cfg, clap=self.embedders.clap)
+        self.drawer = Drawer(paths.FOUNDATION / "ldm", cfg, clap=self.embedders.clap, split="val")
 
     def scores(self, unet, prompts: dict[str, str], *, seed: int, clips_per_class: int) -> dict[str, float]:
-        """The scores of `quick` of a U-Net's first clips, prompted with `prompts` (label -> text)."""
+        """The scores of `quick` of a U-Net's first clips, prompted with `prompts` (label -> text), without classes with
+        the first captions of the first validation clips."""
         return self.score(*self.draw(unet, prompts, seed=seed, clips_per_class=clips_per_class))
 
     def draw(
@@ -48,7 +49,8 @@ class Validation:
         """Those clips, sampled as `options` or the settings say: manifest, waves [shape=(N, T)]."""
         drawer = self.drawer
         drawer.pipeline.unet = unet.eval().to(self.embedders.device)
-        drawer.classes = drawer.classes.assign(prompt=drawer.classes.label.map(prompts))
+        if prompts:
+            drawer.classes = drawer.classes.assign(prompt=drawer.classes.label.map(prompts))
         drawer.options = options or self.cfg.sampling
         manifest = drawer.rows(clips_per_class, self.cfg.seed + seed)
         return manifest, drawer.draw(manifest).numpy()

@@ -134,13 +134,15 @@ def similarities(cfg: Params, embedders: Embedders) -> pd.DataFrame:
             clips = Embeddings.load(_embeddings_file(run, seed))
             for kind in ("text", "tuned") if load_tuning(paths.ROOT / folder) is not None else ("text",):
                 targets = targets_of(kind, paths.ROOT / folder, cfg, embedders.clap)
-                value = np.mean([np.sum(E * targets[label][0]) for label, E in zip(clips.labels, clips["clap"])])
+                names = clips.labels if clips.has_classes else list(targets)  # clips of the first captions, in order
+                value = np.mean([np.sum(E * targets[name][0]) for name, E in zip(names, clips["clap"])])
                 rows.append({"run": run, "target": kind, "seed": seed, "value": float(value)})
     return pd.DataFrame(rows, columns=["run", "target", "seed", "value"])
 
 
 def on_validation(cfg: Params, embedders: Embedders) -> pd.DataFrame:
     """KAD on the judge of each class of every system's clips against *validation* clips: what may choose between systems.
+    Without classes it is of the whole set, "all".
 
     Returns
     -------
@@ -152,7 +154,7 @@ def on_validation(cfg: Params, embedders: Embedders) -> pd.DataFrame:
             clips = Embeddings.load(_embeddings_file(run, seed))
             for label in dict.fromkeys(clips.labels):
                 value = kad(real.only(label)["judge"], clips.only(label)["judge"])
-                rows.append({"run": run, "class": label, "seed": seed, "kad": value})
+                rows.append({"run": run, "class": label or "all", "seed": seed, "kad": value})
     return pd.DataFrame(rows)
 
 

@@ -31,7 +31,7 @@ class Tuned:
 
     unet: torch.nn.Module
     tuning: unets.TuningLayer | None
-    prompts: dict[str, str]  # label -> text
+    prompts: dict[str, str]  # label -> text; none where the corpus has no classes
     history: pd.DataFrame
 
 
@@ -83,7 +83,7 @@ def tune(
     common, clap, abar = common or cfg.finetune, parts["clap"], alphas_bar(cfg)
     prompts = prompts or class_prompts(system)
     scale = parts["vae"].config.scaling_factor
-    texts = dict(zip(prompts, clap.embed_text(list(prompts.values())).cpu().numpy()))
+    texts = dict(zip(prompts, clap.embed_text(list(prompts.values())).cpu().numpy())) if prompts else None
     data = training_splits(paths.FEATURES / system.corpus, system.condition, scale, texts)
 
     # The model: a U-Net, behind a tuning layer where the system has one.
@@ -107,9 +107,18 @@ def initial_unet(system: System, seed: int, cfg: Params):
 
 
 def class_prompts(system: System) -> dict[str, str]:
-    """label -> the text of that class: the corpus' prompt, or the label as it is spelt."""
-    manifest = manifests.load(paths.CLIPS / system.corpus).drop_duplicates("target").sort_values("target")
-    return dict(zip(manifest.label, manifest.label if system.prompts == "label" else manifest.prompt))
+    """label -> the text of that class: the corpus' prompt, or the label as it is spelt.
+
+    Empty where the corpus has no classes: each clip is then conditioned by its own captions, as is a clip without a class
+    in a corpus that has some.
+    """
+    manifest = manifests.load(paths.CLIPS / system.corpus)
+    if system.prompts == "label" and not manifests.has_classes(manifest):
+        raise ValueError(
+            f"prompts: label, but corpus '{system.corpus}' has no classes; give the system prompts: corpus"
+        )
+    classes = manifests.classes(manifest)
+    return dict(zip(classes.label, classes.label if system.prompts == "label" else classes.prompt))
 
 
 def _latent_clap_loss(common: Finetune, abar: torch.Tensor, scale: float, device: str) -> LatentClapLoss:

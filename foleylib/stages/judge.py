@@ -26,7 +26,15 @@ FEWEST = 16  # training clips of a parameter
 
 
 def make(cfg: Params) -> pd.DataFrame:
-    """Make models/judge from its source, the bundle or a training; returns the history."""
+    """Make models/judge from its source, the bundle or a training; returns the history.
+
+    A `judge.corpus` without classes is refused.
+    """
+    if not manifests.has_classes(manifests.load(paths.CLIPS / cfg.judge.corpus)):
+        raise ValueError(
+            f"judge.corpus: '{cfg.judge.corpus}' has no classes, and the judge is trained and tested on naming them; give "
+            "a corpus with labels (the judge then scores clips of any corpus)"
+        )
     shutil.rmtree(paths.JUDGE, ignore_errors=True)
     if cfg.judge.source == "bundled":
         bundle.copy_bundled("judge", cfg.judge, "judge", cfg.corpus_of("judge"), paths.JUDGE)
@@ -39,7 +47,7 @@ def train(cfg: Params) -> None:
     """Train on the training clips of its corpus; scores on its validation clips are logged."""
     folder, corpus, start = paths.CLIPS / cfg.judge.corpus, cfg.corpus_of("judge"), time.perf_counter()
     manifest = manifests.load(folder).query("target >= 0").reset_index(drop=True)
-    labels = list(manifest.drop_duplicates("target").sort_values("target").label)
+    labels = list(manifests.classes(manifest).label)
     known = parameters_of(manifest)
     scales = scales_of(known[manifest.split == "train"])
     sets = {}

@@ -212,14 +212,14 @@ def scores(
 ) -> list[dict]:
     """Cosine and squared error, with bootstrap intervals over clips, of the whole set ("all") and of each class.
 
-    Classes with one clip are left out (no interval). Returns rows of {class, metric, embedder, value, low, high, n,
+    Classes with one clip are left out (no interval), as are clips without a class. Returns rows of {class, metric, embedder, value, low, high, n,
     seed}; `seed` is that of the bootstrap and of the training that is scored.
     """
     a, b = np.asarray(E_latent, dtype=np.float64), np.asarray(E_audio, dtype=np.float64)
     values = {"cosine": (_unit(a) * _unit(b)).sum(axis=1), "mse": np.square(a - b).mean(axis=1)}
     groups = {"all": np.arange(len(a))}
     if labels is not None:
-        groups |= {label: rows for label, rows in statistics.group_rows(labels).items() if len(rows) > 1}
+        groups |= {label: rows for label, rows in statistics.group_rows(labels).items() if label and len(rows) > 1}
     rows = []
     for group, members in groups.items():
         for metric, of_clip in values.items():

@@ -28,7 +28,8 @@ def make(run: str, cfg: Params) -> Path:
     """Make data/samples/`run`/SEED for every model behind the run: audio/*.wav and manifest.parquet; returns the folder.
 
     Each seed of a system is sampled with noise of that seed: classes in order, clips numbered within the class, each
-    with its own seed. Manifest: [id, path, label, target, prompt, seed].
+    with its own seed. Of a corpus without classes there are `clips_per_class` clips in all, one for each of its first
+    test clips, whose id and first caption it has. Manifest: [id, path, label, target, prompt, seed].
     """
     cfg.entry("runs", run)
     options, out = cfg.sampling_of(run), paths.SAMPLES / run
@@ -48,24 +49,45 @@ class Drawer:
     folder : of the model; its own prompts, where it has any, are used.
     options : solver, steps, guidance, ...; `sampling` without.
     clap : the foundation's CLAP, if it is loaded already.
+    split : of whose clips the captions are drawn where the corpus has no classes.
     """
 
-    def __init__(self, folder: Path, cfg: Params, options: Sampling | None = None, clap: claps.Clap | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        cfg: Params,
+        options: Sampling | None = None,
+        clap: claps.Clap | None = None,
+        split: str = "test",
+    ):
         self.options, self.clap = options or cfg.sampling, clap or load_clap(cfg)
         self.pipeline = load_pipeline(folder, cfg, self.options)
         self.log_mel, self.samples = corpus_front_end(cfg), cfg.corpus_of("sampling").samples
-        self.classes = class_rows(cfg, pipelines.prompts_of(folder))
+        self.classes = class_rows(cfg, pipelines.prompts_of(folder), split)
         self.unconditional = unconditional(self.clap)
 
     def rows(self, count: int, seed: int) -> pd.DataFrame:
-        """Rows [label, target, prompt, id, seed] of the first `count` clips of each class."""
-        keys = [(label, number) for label in self.classes.label for number in range(count)]
-        return self.rows_of(keys, seed)
+        """Rows [label, target, prompt, id, seed] of the first `count` clips of each class, or of all without classes."""
+        return self.rows_of(self.keys(count), seed)
+
+    def keys(self, count: int) -> list[tuple[str, int]]:
+        """The first `count` clips of each class by (class, number within the class); without classes by (id, 0)."""
+        if manifests.has_classes(self.classes):
+            return [(label, number) for label in self.classes.label for number in range(count)]
+        if count > len(self.classes):
+            raise ValueError(
+                f"{count} clips are asked for (sampling.clips_per_class), one for each clip of the split, but the corpus has "
+                f"only {len(self.classes)} there, and no classes; ask for fewer"
+            )
+        return [(id, 0) for id in self.classes.index[:count]]
 
     def rows_of(self, keys: list[tuple[str, int]], seed: int) -> pd.DataFrame:
-        """Rows of clips by (class, number within the class), each with its own seed."""
-        classes = self.classes.set_index("label", drop=False).loc[[label for label, _ in keys]].reset_index(drop=True)
-        return classes.assign(id=[f"{label}-{n:04d}" for label, n in keys], seed=clip_seeds(seed, keys))
+        """Rows of clips by key (`keys`), each with its own seed; without classes, clips of any number have the id of the
+        corpus' clip."""
+        classes = self.classes.loc[[name for name, _ in keys]].reset_index(drop=True)
+        by_class = manifests.has_classes(self.classes)
+        ids = [f"{name}-{n:04d}" if by_class else name for name, n in keys]
+        return classes.assign(id=ids, seed=clip_seeds(seed, keys))
 
     def draw(self, rows: pd.DataFrame) -> torch.Tensor:
         """Waves [shape=(N, T)] for the rows of a manifest (their prompt and seed)."""
@@ -82,11 +104,17 @@ class Drawer:
         return sample(self.pipeline, condition, self.unconditional, shape, seeds=seeds, options=options)
 
 
-def class_rows(cfg: Params, prompts: dict[str, str] | None = None) -> pd.DataFrame:
-    """One row a class of the sampled corpus [label, target, prompt]; `prompts` (label -> text) in place of the corpus'."""
+def class_rows(cfg: Params, prompts: dict[str, str] | None = None, split: str = "test") -> pd.DataFrame:
+    """What is asked of a model of the sampled corpus: one row a class [label, target, prompt], indexed by label.
+
+    `prompts` (label -> text) stand in place of the corpus'. Without classes there is one row a clip of `split`, indexed
+    by its id, with its first caption as prompt.
+    """
     manifest = manifests.load(paths.CLIPS / cfg.sampling.corpus)
-    classes = manifest.drop_duplicates("target").sort_values("target")[["label", "target", "prompt"]]
-    return classes if prompts is None else classes.assign(prompt=classes.label.map(prompts))
+    by_class = manifests.has_classes(manifest)
+    rows = manifests.classes(manifest) if by_class else manifest[manifest.split == split]
+    rows = rows.set_index(rows.label if by_class else rows.id)[["label", "target", "prompt"]].rename_axis("key")
+    return rows.assign(prompt=rows.label.map(prompts)) if by_class and prompts else rows
 
 
 def load_pipeline(folder: Path, cfg: Params, options: Sampling) -> Pipeline:

@@ -8,9 +8,10 @@ import pandas as pd
 
 from foleylib import paths
 from foleylib.datasets import samples
+from foleylib.datasets.manifest import has_classes
 from foleylib.params.settings import Params
 from foleylib.sampling import selection
-from foleylib.sampling.thresholds import thresholds_of
+from foleylib.sampling.thresholds import WHOLE, thresholds_of
 from foleylib.stages.candidates import Candidates, calibrated, candidates_of, targets_of
 from foleylib.stages.sample import Drawer, load_clap, load_run
 
@@ -18,12 +19,13 @@ from foleylib.stages.sample import Drawer, load_clap, load_run
 def make(name: str, cfg: Params) -> pd.DataFrame:
     """Make data/samples/`name`/SEED: the clips of run `of` that pass, and as many more candidates as it takes.
 
-    The first candidates are the clips of the unselected run, so both rows of a table differ by the selection alone.
-    Manifests have the columns score, threshold and tries; candidates.parquet beside them has every candidate.
+    The first candidates are the clips of the unselected run, so both rows of a table differ by the selection alone. Of a
+    corpus without classes each clip of that run has candidates of its own, which are compared with its caption, and one
+    threshold "all" serves for all of them. Manifests have the columns score, threshold and tries; candidates.parquet beside them has every candidate.
 
     Returns
     -------
-    One row a class and seed: wanted, accepted, candidates, acceptance, threshold_first, threshold_last, short.
+    One row a class (or clip) and seed: wanted, accepted, candidates, acceptance, threshold_first, threshold_last, short.
     """
     select, clap, reports = cfg.entry("filters", name).select, load_clap(cfg), []
     shutil.rmtree(paths.SAMPLES / name, ignore_errors=True)
@@ -31,16 +33,18 @@ def make(name: str, cfg: Params) -> pd.DataFrame:
     for seed, folder in cfg.models_of(name).items():
         folder = paths.ROOT / folder
         candidates = candidates_of(Drawer(folder, cfg, options, clap), seed, cfg)
-        manifest, waves = load_run(select.of, seed)
-        number = manifest.groupby("label", sort=False).cumcount()
-        candidates.waves |= dict(zip(zip(manifest.label, number), waves))
-        labels = list(candidates.drawer.classes.label)
+        _, waves = load_run(select.of, seed)
+        keys = candidates.drawer.keys(options.clips_per_class)
+        candidates.waves |= dict(zip(keys, waves))
+        labels = list(dict.fromkeys(label for label, _ in keys))
         if unknown := set(cfg.selection.best_of) - set(labels):
             raise ValueError(f"selection.best_of names {sorted(unknown)}, which are none of {', '.join(labels)}")
-        thresholds = thresholds_of(cfg.selection, calibrated(select.target), labels)
+        by_class = has_classes(candidates.drawer.classes)
+        thresholds = thresholds_of(cfg.selection, calibrated(select.target), labels if by_class else [WHOLE])
+        thresholds = thresholds if by_class else dict.fromkeys(labels, thresholds[WHOLE])
         selected = selection.select(
             candidates,
-            options.clips_per_class,
+            len(keys) // len(labels),
             thresholds,
             targets_of(select.target, folder, cfg, clap),
             settings=cfg.selection,

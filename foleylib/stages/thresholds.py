@@ -1,14 +1,19 @@
 """Stage thresholds: the similarity a clip must reach, for each kind of target and class."""
 
+from collections import Counter
+from itertools import cycle, islice
+
 import numpy as np
 import pandas as pd
 
 from foleylib import paths
 from foleylib.datasets import features
+from foleylib.datasets.manifest import has_classes
 from foleylib.evaluation.frechet import fad
 from foleylib.params.settings import Params
 from foleylib.runtime import write_csv, write_json
 from foleylib.sampling import thresholds
+from foleylib.sampling.thresholds import WHOLE
 from foleylib.stages.candidates import THRESHOLDS, candidates_of, targets_of
 from foleylib.stages.reference import embeddings_by_class
 from foleylib.stages.sample import Drawer, load_clap
@@ -17,22 +22,31 @@ from foleylib.stages.sample import Drawer, load_clap
 def make(cfg: Params) -> tuple[dict, pd.DataFrame]:
     """Thresholds of each kind of target from candidates of a model that is never evaluated, scored on *validation* clips.
 
-    Writes results/thresholds.json [kind -> class -> threshold] and results/thresholds.csv.
+    Writes results/thresholds.json [kind -> class -> threshold] and results/thresholds.csv. Without classes there is one
+    threshold, "all", from candidates for the captions of validation clips, each compared with its own.
 
     Returns
     -------
     thresholds, and the curves behind them [target, label, share, threshold, fad, n, draws].
     """
     clap, values, curves = load_clap(cfg), {}, []
-    reference = embeddings_by_class(clap, cfg, "val")
+    reference, options = embeddings_by_class(clap, cfg, "val"), {"shares": cfg.selection.shares, "seed": cfg.seed}
     for kind, system in cfg.selection.calibrate.items():
         seed = cfg.calibrating_seed(system)
         folder = paths.SYSTEMS / system / str(seed)
-        pool = candidates_of(Drawer(folder, cfg, clap=clap), seed, cfg)
-        drawn = pool({label: (0, cfg.selection.pool) for label in reference})
-        E, labels = np.concatenate(list(drawn.values())), np.repeat(list(drawn), cfg.selection.pool)
-        targets, options = targets_of(kind, folder, cfg, clap), {"shares": cfg.selection.shares, "seed": cfg.seed}
-        best, curve = thresholds.calibrate(E, labels, targets, reference, metric=fad, **options)
+        pool = candidates_of(Drawer(folder, cfg, clap=clap, split="val"), seed, cfg)
+        targets = targets_of(kind, folder, cfg, clap, split="val")
+        by_class = has_classes(pool.drawer.classes)
+        counts = dict.fromkeys(reference, cfg.selection.pool)
+        if not by_class:
+            counts = Counter(islice(cycle(targets), cfg.selection.pool))
+        drawn = pool({key: (0, count) for key, count in counts.items()})
+        E, keys = np.concatenate(list(drawn.values())), np.repeat(list(counts), list(counts.values()))
+        if by_class:
+            best, curve = thresholds.calibrate(E, keys, targets, reference, metric=fad, **options)
+        else:
+            own, real = {WHOLE: np.concatenate([targets[key] for key in keys])}, {WHOLE: reference[""]}
+            best, curve = thresholds.calibrate(E, [WHOLE] * len(E), own, real, metric=fad, paired=True, **options)
         values[kind] = {label: round(float(t), 6) for label, t in best.items()}
         curves.append(curve.assign(target=kind))
     write_json(paths.RESULTS / THRESHOLDS, values)

@@ -39,6 +39,8 @@ def choose(sounds: dict[str, tuple[pd.DataFrame, np.ndarray]], *, clips_per_clas
     sets = {run: sorted(set(manifest.label)) for run, (manifest, _) in sounds.items()}
     if len(set(map(tuple, sets.values()))) != 1:
         raise ValueError(f"sounds differ in their classes: {sets}; equal them")
+    if any("" in labels for labels in sets.values()):
+        raise ValueError("sounds have no classes, and listeners rate how well a clip fits its class: take the test out")
     rows = []
     for run, (manifest, waves) in sounds.items():
         for label in sets[run]:
