@@ -22,7 +22,7 @@ from foleylib.stages.embedders import Embedders
 from foleylib.stages.reference import reference
 from foleylib.stages.sample import Drawer
 
-CANDIDATES = (1, 2, 3, 5, 10, 20)  # for each clip
+CANDIDATES = (1, 2, 3, 5, 10, 20, 50)  # for each clip
 
 
 def measure(cfg: Params, arguments: argparse.Namespace) -> pd.DataFrame:
