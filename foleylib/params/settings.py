@@ -22,7 +22,7 @@ from foleylib.params.runs import (
     Sampling,
     Selection,
 )
-from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, System, Targets
+from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Sensitivity, System, Targets, Transfer
 
 
 class Params(Section):
@@ -45,6 +45,8 @@ class Params(Section):
     selection: Selection
     filters: dict[str, Filter]
     targets: Targets
+    transfer: Transfer
+    sensitivity: Sensitivity
     listening: Listening
     evaluate: Evaluate
 
@@ -124,6 +126,9 @@ class Params(Section):
         users |= {f"systems.{name}": system for name, system in self.systems.items()}
         for where, section in users.items():
             _known(f"{where}.corpus", section.corpus, self.corpora, "corpora")
+        for where in ("untuned", "corpora"):
+            for name in getattr(self.transfer, where):
+                _known(f"an entry of transfer.{where}", name, self.corpora, "corpora")
         # One VAE and one vocoder serve all of them, so they share rate, length and front end.
         base, rates = self.corpus_of("foundation"), self.foundation.vae.others
         if rates is not None:

@@ -1,4 +1,5 @@
-"""The sections of params.yaml that say what is fine-tuned: Latent CLAP encoder, common settings, systems, sweep."""
+"""The sections of params.yaml that say what is fine-tuned: Latent CLAP encoder, common settings, systems, and what the
+papers compare beside them."""
 
 from typing import Annotated, Literal
 
@@ -91,4 +92,48 @@ class Targets(Section):
             raise ValueError(
                 f"candidates {self.candidates}: give at least twice the {self.clips} clips, half set a threshold"
             )
+        return self
+
+
+class Transfer(Section):
+    """Tables I and II and Fig. 2 of audioldm-transfer-benchmark: what pre-training and the kind of condition bring."""
+
+    untuned: Annotated[list[str], Field(min_length=1)]  # corpora on which the foundation is scored as it is
+    corpora: Annotated[list[str], Field(min_length=1)]  # corpora that it is fine-tuned on
+    seeds: Seeds
+    steps: Positive
+    every: Positive  # steps between two checkpoints, which are scored on validation and on test clips
+    clips: dict[Literal["val", "test"], Positive]  # sampled at each checkpoint, one for each of as many real ones
+
+    @model_validator(mode="after")
+    def _has_checkpoints(self):
+        if self.steps % self.every:
+            raise ValueError(
+                f"every {self.every}: give a divisor of steps {self.steps}, so that the last one is scored"
+            )
+        if set(self.clips) != {"val", "test"}:
+            raise ValueError(f"clips has {', '.join(self.clips)}: give a number for val, which chooses, and for test")
+        return self
+
+
+class Sensitivity(Section):
+    """Fig. 1 of audioldm-transfer-benchmark: which metric notices what is done to real clips."""
+
+    clips: Annotated[int, Field(strict=True, ge=20)]  # test clips, each damaged in every way
+    scored: Annotated[int, Field(strict=True, ge=10)]  # of them, drawn anew in each draw
+    shares: Annotated[list[Share], Field(min_length=2)]  # of the scored clips that are damaged ones
+    draws: Annotated[int, Field(strict=True, ge=3)]
+    noise: Rate  # variance of the noise, as a part of the range of the log-mel
+    masks: Positive
+    mask_length: Annotated[float, Field(gt=0, lt=1)]  # of each, as a part of the clip
+    interferers: Positive  # classes that are mixed in
+
+    @model_validator(mode="after")
+    def _starts_from_nothing(self):
+        if self.shares[0] != 0 or sorted(set(self.shares)) != self.shares:
+            raise ValueError(
+                f"shares {self.shares}: give them in rising order, from 0, what the others are held against"
+            )
+        if self.scored >= self.clips:
+            raise ValueError(f"scored {self.scored}: give fewer than the {self.clips} clips, so that draws differ")
         return self

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
 import matplotlib.pyplot as plt
@@ -195,6 +195,51 @@ def lambda_sweep(frame: pd.DataFrame, runs: tuple[str, str], *, display: Display
         axis.set_xticks(range(len(lambdas)), [f"{value:g}" for value in lambdas])
         axis.set(xlabel=words("lambda_lclap"), ylabel=metric_label(metric))
     axes[0].legend()
+    return figure
+
+
+def curves(
+    frame: pd.DataFrame, metrics: Mapping[str, str], *, start: pd.DataFrame | None = None, display: Displays = None
+) -> Figure:
+    """Fig. 2 of audioldm-transfer-benchmark: scores over training steps, a panel for each metric (with its embedder) and
+    a line for each setting; bands span seeds.
+
+    `frame` has [setting, seed, step, metric, embedder, value]; `start` [setting, metric, embedder, value], where a
+    setting has one, is its score before the first step.
+    """
+    figure, axes = panels(len(metrics), columns=4, width=3.0, height=2.7)
+    for axis, (metric, embedder) in zip(axes, metrics.items()):
+        for setting, rows in _of(frame, metric, embedder).groupby("setting", sort=False):
+            look, line = shown(setting, display), rows.groupby("step").value.agg(["mean", "min", "max"])
+            if start is not None and len(first := _of(start[start.setting == setting], metric, embedder)):
+                line = pd.concat([pd.DataFrame([[first.value.iloc[0]] * 3], [0], line.columns), line])
+            axis.plot(line.index, line["mean"], "o-", color=look.colour, label=look.name, markersize=4)
+            axis.fill_between(line.index, line["min"], line["max"], color=look.colour, alpha=0.15, linewidth=0)
+        axis.set(xlabel=words("step"), ylabel=metric_label(metric))
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _of(frame: pd.DataFrame, metric: str, embedder: str) -> pd.DataFrame:
+    return frame[(frame.metric == metric) & (frame.embedder == embedder)]
+
+
+def sensitivity(frame: pd.DataFrame) -> Figure:
+    """Fig. 1 of audioldm-transfer-benchmark: every score over the share of clips that is damaged, a line for each damage;
+    bands are deviations over draws (`stages.sensitivity.make`)."""
+    scores = list(dict.fromkeys(zip(frame.metric, frame.embedder)))
+    shades = colours(frame.damage)
+    figure, axes = panels(len(scores), columns=4, width=3.0, height=2.5)
+    for axis, (metric, embedder) in zip(axes, scores):
+        for damage, rows in _of(frame, metric, embedder).groupby("damage", sort=False):
+            line = rows.groupby("share").value.agg(["mean", "std"])
+            axis.plot(line.index, line["mean"], color=shades[damage], label=damage)
+            band = (line["mean"] - line["std"], line["mean"] + line["std"])
+            axis.fill_between(line.index, *band, color=shades[damage], alpha=0.15, linewidth=0)
+        axis.set(xlabel="Damaged share", ylabel=metric_label(metric, embedder))
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4)
     return figure
 
 

@@ -7,7 +7,7 @@ over clips, `3.21 [2.9, 3.6]`; as soon as a run has several seeds, the table has
 papers' average is the mean of the class scores, which is not the score of all clips together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +195,43 @@ def _column(rows: pd.DataFrame, metric: str, runs: Sequence[str], *, by_seed: bo
     """The cells of a metric, a run each."""
     rows = select(rows, metric=metric, runs=rows.run.unique())
     return [cell(rows[rows.run == run], metric, by_seed=by_seed) for run in runs]
+
+
+def of_settings(
+    scores: pd.DataFrame, metrics: Mapping[str, str], *, by: Sequence[str], display: Displays = None
+) -> pd.DataFrame:
+    """A row for each value of the columns `by`, in order of appearance, and a column for each metric (with its embedder):
+    mean and deviation over the seeds.
+
+    `scores` have the columns `by`, metric, embedder, value and, where there are several, seed; a dash stands where there
+    is no score.
+    """
+    groups = list(scores.groupby(list(by), sort=False))
+    index = pd.MultiIndex.from_tuples([[shown(key, display).name for key in keys] for keys, _ in groups], names=by)
+    table = {}
+    for metric, embedder in metrics.items():
+        parts = [rows[(rows.metric == metric) & (rows.embedder == embedder)] for _, rows in groups]
+        table[metric_label(metric)] = [cell(part, metric, by_seed=True) for part in parts]
+    return pd.DataFrame(table, index=index)
+
+
+def noticed(frame: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """From which share of damaged clips on each score notices (`papers.transfer_pages.noticed`): a row a damage, a column a
+    score, "–" where it never does.
+
+    `published` [index=damage, columns=metric] is 1 where the paper says that its metric notices and 0 where it says that
+    it does not; its columns come last.
+    """
+    damages, table = list(dict.fromkeys(frame.damage)), {}
+    for (metric, embedder), rows in frame.groupby(["metric", "embedder"], sort=False):
+        share = rows.set_index("damage").share
+        texts = [DASH if np.isnan(share[damage]) else f"from{SPACE}{share[damage]:.0%}" for damage in damages]
+        table[embedder, metric_label(metric)] = texts
+    said = published.reindex(damages)
+    for metric in said:
+        words = {1.0: "notices", 0.0: "does not"}
+        table["in the paper", metric_label(metric)] = [words.get(value, DASH) for value in said[metric]]
+    return pd.DataFrame(table, index=pd.Index(damages, name="Damage")).sort_index(axis=1, level=0, sort_remaining=False)
 
 
 def targets(frame: pd.DataFrame, published: pd.Series) -> pd.DataFrame:

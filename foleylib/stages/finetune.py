@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def tune(
     scratch: Path,
     common: Finetune | None = None,
     prompts: dict[str, str] | None = None,
+    validate: Callable[[torch.nn.Module], dict] | None = None,
 ) -> Tuned:
     """Fine-tune one model of a system with one seed.
 
@@ -79,6 +81,7 @@ def tune(
     parts : of `pipeline.load_parts`.
     scratch : folder of the resumable state, forgotten at the end.
     common : in place of `finetune`; prompts : label -> text, in place of the system's.
+    validate : scalars of the U-Net for the history, in place of its error on validation clips.
     """
     common, clap, abar = common or cfg.finetune, parts["clap"], alphas_bar(cfg)
     prompts = prompts or class_prompts(system)
@@ -94,8 +97,9 @@ def tune(
     lclap = _latent_clap_loss(common, abar, scale, cfg.device) if system.loss.lclap else None
     loss = DiffusionLoss(abar, unets.unconditional(clap), scale, common.condition_dropout, common.snr_gamma, lclap)
     job = Job(seed, scratch, cfg.device, cfg.precision)
-    weights = {"lambda_lclap": system.loss.lclap, "held_out": data.get("val")}
-    history = fit_unet(model, data["train"], loss, common.train, job, **weights)
+    check = None if validate is None else lambda: validate(unet)
+    options = {"lambda_lclap": system.loss.lclap, "held_out": data.get("val"), "validate": check}
+    history = fit_unet(model, data["train"], loss, common.train, job, **options)
     job.forget()
     unet = unet.cpu() if tuning is None else unets.fold(model.cpu())
     return Tuned(unet, tuning, prompts, history)

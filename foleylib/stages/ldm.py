@@ -1,5 +1,6 @@
 """What pre-training and fine-tuning of the latent diffusion model share."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -24,12 +25,15 @@ def fit_unet(
     *,
     lambda_lclap: float = 0.0,
     held_out: Latents | None = None,
+    validate: Callable[[], dict] | None = None,
 ) -> pd.DataFrame:
     """Train (or fine-tune) `unet` in place on cached latents; returns the history. `settings` is `params.base.Train`.
 
-    The weighted sum of the loss' terms is L_DDPM + lambda_lclap L_LCLAP (Eq. 4 of latent-clap-loss).
+    The weighted sum of the loss' terms is L_DDPM + lambda_lclap L_LCLAP (Eq. 4 of latent-clap-loss). Validation is the
+    error on the clips `held_out`, or what `validate` returns.
     """
-    validate = None if held_out is None else lambda: held_out_loss(unet, held_out, loss.alphas_bar)
+    if held_out is not None:
+        validate = validate or (lambda: held_out_loss(unet, held_out, loss.alphas_bar))
     trainable = Trainable(unet, loss, {"ddpm": 1.0, "lclap": lambda_lclap})
     return fit({"unet": trainable}, data.__getitem__, len(data), settings, job, validate=validate)
 

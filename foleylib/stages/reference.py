@@ -22,3 +22,11 @@ def embeddings_by_class(clap: claps.Clap, cfg: Params, split: str | None = None)
     manifest, waves = reference(cfg, split)
     E = clap.embed_audio(waves, cfg.corpus_of("sampling").rate).cpu().numpy()
     return {label: E[rows] for label, rows in manifest.groupby("label", sort=False).indices.items()}
+
+
+def evenly(manifest: pd.DataFrame, count: int, setting: str) -> np.ndarray:
+    """Rows of `count` clips, the first of each class in turn; `setting` is where the number comes from, for the error."""
+    if count > len(manifest):
+        raise ValueError(f"{setting} is {count}, but there are {len(manifest)} clips: lower it, or prepare more")
+    turn = manifest.groupby("label", sort=False).cumcount().to_numpy()
+    return np.sort(np.argsort(turn, kind="stable")[:count])

@@ -70,11 +70,19 @@ def render(
 
 
 def render_scene(
-    classes: Sequence[str], *, seed: int, index: int, rate: int, seconds: float, ambience: float = 1.0
+    classes: Sequence[str],
+    *,
+    seed: int,
+    index: int,
+    rate: int,
+    seconds: float,
+    ambience: float = 1.0,
+    backwards: bool = False,
 ) -> tuple[np.ndarray, list[dict]]:
     """Synthesise two or three sounds of different classes one after another, each at most half covered by the next.
 
-    Parameters are those of `render`; `classes` are those to draw from, by (seed, index).
+    Parameters are those of `render`; `classes` are those to draw from, by (seed, index). `backwards` has the very same
+    sounds in the opposite order.
 
     Returns
     -------
@@ -85,16 +93,19 @@ def render_scene(
     count = int(draw.integers(2, 4))
     labels = [classes[i] for i in draw.permutation(len(classes))[:count]]
     length = max(0.5, 1.2 * seconds / count)
-    onsets = np.linspace(0, seconds - length, count)
-    wave, parts, fade = np.zeros(round(seconds * rate)), [], round(0.01 * rate)
-    for onset, label in zip(onsets, labels):
+    sounds, fade = [], round(0.01 * rate)
+    for label in labels:
         part, info = render(label, seed=seed, index=index, rate=rate, seconds=length, ambience=ambience)
         part = part * draw.uniform(0.4, 1.0)
         part[:fade] *= np.linspace(0, 1, fade)
         part[-fade:] *= np.linspace(1, 0, fade)
+        sounds.append((part, {**info, "label": label}))
+
+    wave, parts = np.zeros(round(seconds * rate)), []
+    for onset, (part, info) in zip(np.linspace(0, seconds - length, count), sounds[::-1] if backwards else sounds):
         first = min(round(onset * rate), wave.size - part.size)
         wave[first : first + part.size] += part
-        parts.append({**info, "label": label, "onset": float(onset)})
+        parts.append({**info, "onset": float(onset)})
     return (wave * min(1.0, 0.95 / np.abs(wave).max())).astype(np.float32), parts
 
 
