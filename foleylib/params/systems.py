@@ -119,8 +119,8 @@ class Transfer(Section):
 class Sensitivity(Section):
     """Fig. 1 of audioldm-transfer-benchmark: which metric notices what is done to real clips."""
 
-    clips: Annotated[int, Field(strict=True, ge=20)]  # test clips, each damaged in every way
-    scored: Annotated[int, Field(strict=True, ge=10)]  # of them, drawn anew in each draw
+    clips: Annotated[int, Field(strict=True, ge=8)]  # test clips, each damaged in every way
+    scored: Annotated[int, Field(strict=True, ge=4)]  # of them, drawn anew in each draw
     shares: Annotated[list[Share], Field(min_length=2)]  # of the scored clips that are damaged ones
     draws: Annotated[int, Field(strict=True, ge=3)]
     noise: Rate  # variance of the noise, as a part of the range of the log-mel

@@ -22,6 +22,7 @@ from foleylib.stages.embedders import Embedders
 from foleylib.stages.reference import evenly, reference
 from foleylib.stages.sample import corpus_front_end, load_pipeline
 
+FEWEST = 4  # clips of a set that is scored
 OTHER_RATE = 22050  # Hz, of a detour with poor interpolation
 
 
@@ -157,7 +158,7 @@ def _scored(damage: str, whole: Embeddings, damaged: Embeddings | None, judge_la
         for share in settings.shares:
             changed = round(share * settings.scored)
             kept = order if damaged is not None else order[changed:]
-            if len(kept) < 10:  # too few to score
+            if len(kept) < FEWEST:
                 continue
             clips = whole.at(kept)
             if damaged is not None:
