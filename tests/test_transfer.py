@@ -112,10 +112,24 @@ def test_each_training_is_scored_at_its_checkpoints(compared, cfg):
     assert len(stored) == len(tuned)
 
 
-def test_a_run_that_goes_on_takes_the_finished_trainings(compared, cfg, monkeypatch):
-    monkeypatch.setattr(transfer, "tune", None)  # nothing is trained again
+def test_a_run_that_was_killed_goes_on_with_the_training_it_was_at(compared, cfg, monkeypatch):
+    tune, trained = transfer.tune, []
+
+    def counted(*args, **options):
+        if len(trained) == 5:
+            trained.append("killed")
+            raise KeyboardInterrupt
+        trained.append(args[0])
+        return tune(*args, **options)
+
+    monkeypatch.setattr(transfer, "tune", counted)
+    with pytest.raises(KeyboardInterrupt):
+        transfer.compare(cfg)
+    assert len(list((paths.SCRATCH / "transfer").glob("*.csv"))) == 5
     _, again = transfer.compare(cfg)
-    pd.testing.assert_frame_equal(again, compared[1], check_exact=False, rtol=1e-4)
+    assert len(trained) == 8 + 1  # the eight trainings once each, and the one that was killed
+    pd.testing.assert_frame_equal(again, compared[1], rtol=1e-4)
+    assert not (paths.SCRATCH / "transfer").exists()
 
 
 def test_too_many_clips_are_refused(cfg):

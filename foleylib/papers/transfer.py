@@ -1,5 +1,6 @@
 """What belongs to audioldm-transfer-benchmark alone: fine-tuning from scratch or pre-trained, under audio or text."""
 
+import shutil
 from itertools import product
 
 import pandas as pd
@@ -95,6 +96,7 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
         [_curve(*job, scorers[job[0]], cfg) for job in progress(jobs, desc="transfer")], ignore_index=True
     )
     write_csv(tuned, paths.RESULTS / "transfer.csv")
+    shutil.rmtree(paths.SCRATCH / "transfer")
     return untuned, tuned
 
 
