@@ -24,27 +24,28 @@ UNET = "models/systems/ldm/0/unet/diffusion_pytorch_model.safetensors"
 # Stages by what they do; "finetune" stands for finetune@NAME of all systems, and so on.
 FOUNDATION = {"clap", "vae", "vocoder"}
 LDMS = {"pretrain", "pretrain_size"}
-TRAINED = {*FOUNDATION, *LDMS, "judge", "latent_clap", "finetune", "lambda_sweep", "targets"}
-SAMPLED = {"controls", "sample", "thresholds", "selection", "lambda_sweep", "targets"}
-PAPERS = {"paper_latent_clap", "paper_text_foley"}
+TRAINED = {*FOUNDATION, *LDMS, "judge", "latent_clap", "finetune", "lambda_sweep", "targets", "transfer"}
+SAMPLED = {"controls", "sample", "thresholds", "selection", "lambda_sweep", "targets", "transfer", "sensitivity"}
+SCORED = {"evaluate", "transfer", "sensitivity"}  # with every metric
+PAPERS = {"paper_latent_clap", "paper_text_foley", "paper_transfer"}
 
 # What DVC would run at once after an edit: these stages, and no other.
 STALE = {
-    "foleylib/evaluation/metrics.py": {"evaluate", *PAPERS},
-    "foleylib/evaluation/statistics.py": {"evaluate", "latent_clap", *PAPERS},
-    "foleylib/networks/judge.py": {"judge", "codec", "evaluate", "lambda_sweep", "targets"},
-    "foleylib/networks/embedders.py": {"judge", "codec", "evaluate", "lambda_sweep", "targets"},
+    "foleylib/evaluation/metrics.py": {*SCORED, *PAPERS},
+    "foleylib/evaluation/statistics.py": {*SCORED, "latent_clap", *PAPERS},
+    "foleylib/networks/judge.py": {"judge", "codec", *SCORED, "lambda_sweep", "targets"},
+    "foleylib/networks/embedders.py": {"judge", "codec", *SCORED, "lambda_sweep", "targets"},
     "foleylib/networks/vggish.py": set(),
     "foleylib/networks/published/audioldm.py": set(),
-    "foleylib/corpora/synth/foley.py": {"corpora"},
+    "foleylib/corpora/synth/foley.py": {"corpora", "sensitivity"},
     "foleylib/train.py": TRAINED,
     "foleylib/stages/clap.py": {"clap"},
-    "foleylib/stages/finetune.py": {"finetune", "lambda_sweep", "targets"},
+    "foleylib/stages/finetune.py": {"finetune", "lambda_sweep", "targets", "transfer"},
     "foleylib/sampling/sampler.py": {*SAMPLED, "evaluate"},
     "foleylib/sampling/selection.py": {"thresholds", "selection", "evaluate", "targets", *PAPERS},
     "foleylib/diffusion/condition.py": {*LDMS, *SAMPLED, "finetune", "evaluate"},
-    "foleylib/diffusion/loss.py": {*LDMS, "finetune", "lambda_sweep", "targets"},
-    "foleylib/diffusion/latent_clap_loss.py": {"latent_clap", "finetune", "lambda_sweep", "targets"},
+    "foleylib/diffusion/loss.py": {*LDMS, "finetune", "lambda_sweep", "targets", "transfer"},
+    "foleylib/diffusion/latent_clap_loss.py": {"latent_clap", "finetune", "lambda_sweep", "targets", "transfer"},
     "foleylib/report/plots.py": set(),
     "foleylib/report/tables.py": set(),
     "foleylib/params/systems.py": set(),
@@ -52,8 +53,8 @@ STALE = {
 }
 STALE_SETTINGS = {
     ("    ldm: {corpus: foley, init: ldm}", "    ldm: {corpus: foley, init: ldm, condition: audio}"): {"finetune@ldm"},
-    ("colour: '#029e73'", "colour: '#029e74'"): {"evaluate", "listening", *PAPERS},
-    ("ambience: 0.5", "ambience: 0.4"): {"corpora@foley"},
+    ("colour: '#029e73'", "colour: '#029e74'"): {"evaluate", "listening", *(PAPERS - {"paper_transfer"})},
+    ("ambience: 0.5", "ambience: 0.4"): {"corpora@foley", "sensitivity"},
     ("bootstrap: 20", "bootstrap: 21"): {"evaluate", "latent_clap"},
 }
 
