@@ -188,34 +188,46 @@ def test_differences_are_paired_over_seeds(tuned):
 
 @pytest.fixture
 def damaged():
-    """Scores over draws: "fd" sees noise from half the clips on, "kl" never, and "is" at a quarter by chance."""
+    """Scores over draws: "fd" sees noise from half the clips on, "kl" never, and "is" at a quarter by chance; "kad" rises
+    clearly, but by less than counts. Silence is seen by all."""
     rows = []
     for share, fd, kl, inception in ((0, 1.0, 1, 9), (0.25, 1.1, 1, 7), (0.5, 3, 1, 9), (1, 9, 0.5, 9)):
         for draw, off in enumerate((-0.1, 0, 0.1)):
             values = {"fd": fd, "kl": kl, "is": inception}
             rows += [("noise", share, draw, metric, "judge", v + off) for metric, v in values.items()]
+            rows.append(("noise", share, draw, "kad", "judge", share / 1000))
+            silent = {"fd": 20 * share, "kl": 20 * share, "is": 9 - 8 * share, "kad": share}
+            rows += [("silence", share, draw, metric, "judge", v + off / 10) for metric, v in silent.items()]
     return pd.DataFrame(rows, columns=["damage", "share", "draw", "metric", "embedder", "value"])
 
 
 def test_what_is_noticed_must_stay_noticed(damaged):
-    seen = pages.noticed(damaged).set_index("metric")
-    assert seen.share["fd"] == 0.5 and seen.change["fd"] == pytest.approx(8)
-    assert np.isnan(seen.share["kl"]) and np.isnan(seen.share["is"])
-    (said,) = pages.sentences(pages.noticed(damaged), ("noise", "order"))
-    assert (
-        said
-        == "**Noise**: noticed from 50% of the clips on by FD (judge); never by KL (judge), Inception score (judge)."
-    )
+    seen = pages.noticed(damaged).set_index(["damage", "metric"]).share
+    assert seen["noise", "fd"] == 0.5 and seen["noise"][["kl", "is", "kad"]].isna().all()
+    assert seen["silence", "fd"] == 0.25 and seen["silence", "kad"] == 0.25
+    said = pages.sentence(pages.noticed(damaged), {"noise": "noise", "order": "a wrong order"})
+    assert said == "**What the scores notice**: noise by only FD."
+    rows = [("order", "fd", "judge"), ("order", "fd", "clap"), ("order", "kl", "judge")]
+    both = pd.DataFrame(rows, columns=["damage", "metric", "embedder"])
+    said = pages.sentence(both.assign(share=[0.5, 0.5, np.nan]), {"order": "a wrong order"})
+    assert said.endswith(": a wrong order by every score but KL.")
+    said = pages.sentence(both.assign(share=[0.5, np.nan, np.nan]), {"order": "a wrong order"})
+    assert said.endswith("by only FD on the judge.")
 
 
 def test_tables_of_settings_and_of_what_is_noticed(tuned, damaged):
     table = tables.of_settings(
         pages.chosen(tuned), {"kad": "judge", "fad": "clap"}, by=["corpus", "setting"], display=pages.SETTINGS
     )
-    assert table.index[0] == ("foley", "From scratch, audio") and table.iloc[0].tolist() == ["11.7\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.6", "–"]
+    assert table.index[0] == ("foley", "Scratch, audio") and table.iloc[0].tolist() == [
+        "11.7\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.6",
+        "–",
+    ]
     published = tables.published("audioldm-transfer-benchmark", "Fig. 1")
     seen = tables.noticed(pages.noticed(damaged), published)
-    assert seen["judge", "FD ↓"].tolist() == ["from\N{NO-BREAK SPACE}50%"] and seen["in the paper", "KL ↓"].tolist() == ["notices"]
+    assert seen.columns.tolist() == ["Noise", "Silence"]
+    assert seen.loc[("judge", "FD"), "Noise"] == "50%" and seen.loc[("judge", "KL"), "Noise"] == "–"
+    assert seen.loc[("paper", "KL"), "Noise"] == "yes"
 
 
 def test_figures(tuned, damaged):
@@ -227,10 +239,11 @@ def test_figures(tuned, damaged):
     )
     figure = plots.curves(tuned[tuned.split == "test"], {"kad": "judge"}, start=start, display=pages.SETTINGS)
     lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
-    assert lines["Pre-trained, audio"] == [[0, 7], [1, 1], [2, 2]] and lines["From scratch, audio"] == [
+    assert lines["Pre-trained, audio"] == [[0, 7], [1, 1], [2, 2]] and lines["Scratch, audio"] == [
         [1, 11],
         [2, 12],
     ]
     figure = plots.sensitivity(damaged)
-    assert [axis.get_ylabel() for axis in figure.axes] == ["FD (judge) ↓", "KL (judge) ↓", "Inception score (judge) ↑"]
-    assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx([1, 1.1, 3, 9])
+    scores = {axis.get_ylabel(): axis for axis in figure.axes}
+    assert set(scores) == {"FD (judge) ↓", "KL (judge) ↓", "Inception score (judge) ↑", "KAD (judge) ↓"}
+    assert scores["FD (judge) ↓"].lines[0].get_ydata().tolist() == pytest.approx([1, 1.1, 3, 9])

@@ -1,6 +1,6 @@
 """What the notebook of audioldm-transfer-benchmark shows of results on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,8 @@ from foleylib.evaluation.metrics import METRICS
 from foleylib.params.runs import Display
 
 SETTINGS = {  # of Table II, in its order: how each is shown
-    "scratch_audio": Display("From scratch, audio", "#ca9161"),
-    "scratch_text": Display("From scratch, text", "#d55e00"),
+    "scratch_audio": Display("Scratch, audio", "#ca9161"),
+    "scratch_text": Display("Scratch, text", "#d55e00"),
     "pretrained_audio": Display("Pre-trained, audio", "#56b4e9"),
     "pretrained_text": Display("Pre-trained, text", "#0173b2"),
 }
@@ -21,6 +21,8 @@ PAIRS = [  # what pre-training changes under each condition, and the condition a
     ("scratch_text", "scratch_audio"),
     ("pretrained_text", "pretrained_audio"),
 ]
+EMBEDDERS = {"judge": "the judge", "clap": "CLAP"}  # in words
+LEAST = 0.005  # of the change under silence, for a change to count: a KL of clips with themselves is 0 to many digits
 SCORES = {  # of the tables, with their embedder: those of the paper, and what else is a headline here
     "fd": "judge",
     "is": "judge",
@@ -66,42 +68,49 @@ def differences(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def noticed(frame: pd.DataFrame) -> pd.DataFrame:
-    """From which share of damaged clips on a score notices, by more than chance, that something is wrong.
+    """From which share of damaged clips on a score notices that something is wrong.
 
     That is the least share from which on the mean over draws is worse than with whole clips by more than twice the
-    deviation over draws there. `frame` is what `stages.sensitivity.make` returns.
+    deviation over draws there, and by more than `LEAST` of what it is worse by when all clips are silent. `frame` is what
+    `stages.sensitivity.make` returns.
 
     Returns
     -------
-    DataFrame [damage, metric, embedder, share, change]: share NaN where it never is; change, that of the mean from whole
-    clips to the largest share, of which a rise is better or worse as the metric has it
+    DataFrame [damage, metric, embedder, share], the share NaN where it never is
     """
-    rows = []
+    rows, scale = [], {}
     for (damage, metric, embedder), part in frame.groupby(["damage", "metric", "embedder"], sort=False):
         by_share = part.groupby("share").value.agg(["mean", "std"])
         worse = by_share["mean"] - by_share["mean"].iloc[0]
         worse = worse if METRICS[metric].better == "lower" else -worse
-        clear = (worse > 2 * by_share["std"].iloc[0].clip(min=1e-9)).to_numpy()[::-1].cumprod()[::-1].astype(bool)
-        share = by_share.index[clear][0] if clear.any() else np.nan
-        rows.append((damage, metric, embedder, share, by_share["mean"].iloc[-1] - by_share["mean"].iloc[0]))
-    return pd.DataFrame(rows, columns=["damage", "metric", "embedder", "share", "change"])
+        rows.append((damage, metric, embedder, worse, 2 * by_share["std"].iloc[0]))
+        if damage == "silence":
+            scale[metric, embedder] = worse.iloc[-1]
+    table = []
+    for damage, metric, embedder, worse, chance in rows:
+        clear = (worse > max(chance, LEAST * scale[metric, embedder])).to_numpy()[::-1].cumprod()[::-1].astype(bool)
+        table.append((damage, metric, embedder, worse.index[clear][0] if clear.any() else np.nan))
+    return pd.DataFrame(table, columns=["damage", "metric", "embedder", "share"])
 
 
-def sentences(seen: pd.DataFrame, damages: Sequence[str]) -> list[str]:
-    """For each damage a sentence (Markdown) on which scores notice it and which never do; `seen` is of `noticed`."""
-    told = []
-    for damage in damages:
+def sentence(seen: pd.DataFrame, damages: Mapping[str, str]) -> str:
+    """A sentence (Markdown) on which scores notice which damage; `seen` is of `noticed`, and `damages` has the words for
+    those that are told."""
+    several = seen.groupby("metric").embedder.nunique() > 1
+    names = [
+        METRICS[row.metric].label + (f" on {EMBEDDERS.get(row.embedder, row.embedder)}" if several[row.metric] else "")
+        for row in seen.itertuples()
+    ]
+    told, seen = [], seen.assign(name=names)
+    for damage, words in damages.items():
         rows = seen[seen.damage == damage]
-        names = [f"{METRICS[row.metric].label} ({row.embedder})" for row in rows.itertuples()]
-        blind = [name for name, share in zip(names, rows.share) if np.isnan(share)]
-        first = rows.share.min()
-        early = [name for name, share in zip(names, rows.share) if share == first]
-        if len(rows):
-            found = (
-                f"noticed from {first:.0%} of the clips on by {', '.join(early)}" if early else "noticed by no score"
-            )
-            told.append(f"**{damage.capitalize()}**: {found}; never by {', '.join(blind) or 'none'}.")
-    return told
+        sees, blind = rows.name[rows.share.notna()], rows.name[rows.share.isna()]
+        if len(blind) < len(sees):
+            who = "every score" + (f" but {', '.join(blind)}" if len(blind) else "")
+        else:
+            who = f"only {', '.join(sees)}" if len(sees) else "no score"
+        told += [f"{words} by {who}"] if len(rows) else []
+    return f"**What the scores notice**: {'; '.join(told)}."
 
 
 def start_of(untuned: pd.DataFrame, corpus: str) -> pd.DataFrame:

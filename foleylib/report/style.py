@@ -23,6 +23,7 @@ CLASSES = {  # heads that are not the class name in words
     "MovingMotorVehicle": "Motor vehicle",
     "Sneeze_Cough": "Sneeze, cough",
     "HiFi-GAN": "HiFi-GAN",
+    "interference": "Sounds mixed in",
     "average": "Average",
     "std": "Std.",
     "all": "All clips",

@@ -216,22 +216,25 @@ def of_settings(
 
 
 def noticed(frame: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """From which share of damaged clips on each score notices (`papers.transfer_pages.noticed`): a row a damage, a column a
-    score, "–" where it never does.
+    """The share of damaged clips from which on each score notices (`papers.transfer_pages.noticed`): a row a score, a column
+    a damage, "–" where it never does.
 
     `published` [index=damage, columns=metric] is 1 where the paper says that its metric notices and 0 where it says that
-    it does not; its columns come last.
+    it does not; its rows come last.
     """
-    damages, table = list(dict.fromkeys(frame.damage)), {}
-    for (metric, embedder), rows in frame.groupby(["metric", "embedder"], sort=False):
-        share = rows.set_index("damage").share
-        texts = [DASH if np.isnan(share[damage]) else f"from{SPACE}{share[damage]:.0%}" for damage in damages]
-        table[embedder, metric_label(metric)] = texts
-    said = published.reindex(damages)
-    for metric in said:
-        words = {1.0: "notices", 0.0: "does not"}
-        table["in the paper", metric_label(metric)] = [words.get(value, DASH) for value in said[metric]]
-    return pd.DataFrame(table, index=pd.Index(damages, name="Damage")).sort_index(axis=1, level=0, sort_remaining=False)
+    damages = list(dict.fromkeys(frame.damage))
+    wide = frame.pivot(index=["embedder", "metric"], columns="damage", values="share")[damages]
+    wide = wide.sort_index(level="embedder", ascending=False, sort_remaining=False)
+    lines = {
+        (e, METRICS[m].label): [DASH if np.isnan(s) else f"{s:.0%}" for s in row] for (e, m), row in wide.iterrows()
+    }
+    words = {1.0: "yes", 0.0: "no"}
+    for metric, said in published.reindex(damages).items():
+        lines["paper", METRICS[metric].label] = [words.get(value, DASH) for value in said]
+    index = pd.MultiIndex.from_tuples(lines, names=["on", "score"])
+    return pd.DataFrame(
+        list(lines.values()), index=index, columns=[class_label(d)[0].upper() + class_label(d)[1:] for d in damages]
+    )
 
 
 def targets(frame: pd.DataFrame, published: pd.Series) -> pd.DataFrame:
