@@ -16,7 +16,8 @@ from foleylib.datasets import manifest as manifests
 from foleylib.datasets import samples
 from foleylib.networks import judge as judges
 from foleylib.papers import latent_clap as sweeps
-from foleylib.papers import text_foley
+from foleylib.papers import text_foley, transfer
+from foleylib.papers.transfer_pages import SETTINGS
 from foleylib.report import plots, tables
 from foleylib.report.listening import page
 from foleylib.stages import (
@@ -67,6 +68,8 @@ def cfg(tiny, tiny_models, tmp_path_factory):
     own["listening"]["runs"] = ["ldm", "tuning"]
     own["controls"] |= {source: {"name": source, "source": source} for source in ("train", "medoid", "noise")}
     own["selection"]["pool"] = 6
+    clips = {"val": 4, "test": 4}
+    own["transfer"] = {"untuned": ["said"], "corpora": ["said"], "seeds": [0], "steps": 1, "every": 1, "clips": clips}
     with pytest.MonkeyPatch.context() as patch:
         inside(root, patch)
         yield type(tiny).model_validate(own)
@@ -196,6 +199,16 @@ def test_the_sweep_of_lambda_is_scored_on_validation_clips(cfg, sampled):
     assert (
         len(table) == 2 and "judge_accuracy" not in table and np.isfinite(table[["kad", "clap_score"]]).all(axis=None)
     )
+
+
+def test_the_transfer_benchmark_samples_each_clip_under_its_own_caption(cfg, sampled):
+    untuned, tuned = transfer.compare(cfg)
+    assert set(tuned.setting) == set(SETTINGS) and tuned.value.notna().all() and untuned.value.notna().all()
+    assert {"kl", "kad", "clap_score"} <= set(tuned.metric) and "judge_accuracy" not in set(tuned.metric)
+    manifest, partners = transfer.Scorer("said", cfg).partners["test"]
+    model = sample.load_clap(cfg)
+    texts = model.embed_text([SAID[id][0] for id in manifest.id]).cpu().numpy()
+    assert manifest.id.tolist() == TEST and np.allclose(partners["text"], texts, atol=1e-5)
 
 
 def test_what_needs_classes_says_so(cfg, sampled):

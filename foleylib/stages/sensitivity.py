@@ -92,7 +92,7 @@ def _interferers(count: int, cfg: Params, rng: np.random.Generator) -> torch.Ten
     """Test clips [shape=(count, T)] of `interferers` classes of the foundation's corpus that the sampled one has not."""
     folder, own = paths.CLIPS / cfg.foundation.corpus, manifests.load(paths.CLIPS / cfg.sampling.corpus).label.unique()
     manifest = manifests.load(folder)
-    others = manifest[(manifest.split == "test") & ~manifest.label.isin(own)]
+    others = manifest[(manifest.split == "test") & (~manifest.label.isin(own) | (manifest.label == ""))]
     classes = sorted(others.label.unique())
     if len(classes) < cfg.sensitivity.interferers:
         raise ValueError(
