@@ -81,6 +81,7 @@ def test_dcase_convention_reads_22050_hz_as_16000_in_ten_windows_and_ignores_lev
     embedded = model(clips)["embedding"]
     assert embedded.shape == (2, 10, 96)
     assert torch.allclose(model(clips * 0.7)["embedding"], embedded, atol=1e-5)
+    assert torch.allclose(model(clips * 0.01)["embedding"], embedded, atol=1e-4), "16-bit files are never too quiet"
     scaled = clips[0] / clips[0].max()
     assert torch.allclose(embedded[0, 3], model.examples(scaled[None, 24000:40000]).mean(dim=3)[0, 0], atol=1e-5)
 

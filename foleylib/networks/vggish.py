@@ -12,6 +12,7 @@ from torch import nn
 RATE, WINDOW, HOP, N_FFT = 16000, 400, 160, 512  # Hz, samples
 N_MELS, FMIN, FMAX, LOG_OFFSET = 64, 125.0, 7500.0, 0.01
 FRAMES = 96  # per example, 0.96 s
+PEAK_FLOOR = 0.1 / 32768  # the challenge's floor of 0.1 is on the integers of a 16-bit file, which it does not scale
 LAYERS = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool")
 
 
@@ -27,8 +28,14 @@ class VggishConvention:
     window_hop: int | None = None  # samples between windows
     relu: bool = False  # end with the last ReLU, as torchvggish does
     remove_mean: bool = False
-    divide_by_peak: bool = False  # by max(0.1, max(wave)), the largest positive sample
+    divide_by_peak: bool = False  # by the largest positive sample, or PEAK_FLOOR
     min_samples: int = 0  # shorter clips are padded with zeros
+
+    @property
+    def least(self) -> int:
+        """Samples that a clip must have."""
+        example = WINDOW + (FRAMES - 1) * HOP
+        return self.window or (1 if self.min_samples >= example else example)
 
 
 # audioldm_eval: 16 kHz, consecutive windows of 0.96 s, pre-activation.
@@ -100,14 +107,13 @@ class Vggish(nn.Module):
 
     def prepare(self, waves: torch.Tensor) -> torch.Tensor:
         """Level, offset, length and windows of the convention: (B, T) -> (B * windows, samples)."""
-        c, example = self.convention, WINDOW + (FRAMES - 1) * HOP
-        least = c.window or (1 if c.min_samples >= example else example)
-        if waves.ndim != 2 or waves.shape[1] < least:
-            raise ValueError(f"waves has shape {tuple(waves.shape)}; give (B, T) with T >= {least} at {c.rate} Hz")
+        c = self.convention
+        if waves.ndim != 2 or waves.shape[1] < c.least:
+            raise ValueError(f"waves has shape {tuple(waves.shape)}; give (B, T) with T >= {c.least} at {c.rate} Hz")
         if c.remove_mean:
             waves = waves - waves.mean(dim=1, keepdim=True)
         if c.divide_by_peak:
-            waves = waves / waves.amax(dim=1, keepdim=True).clamp(min=0.1)
+            waves = waves / waves.amax(dim=1, keepdim=True).clamp(min=PEAK_FLOOR)
         waves = nn.functional.pad(waves, (0, max(0, c.min_samples - waves.shape[1])))
         if c.window is None:
             return waves
