@@ -75,12 +75,45 @@ def test_urbansound8k_layout(tmp_path):
     assert not read_waves(tmp_path / "out", manifest)[:, 11200:].any()
 
 
+FOLDERS = {
+    "DogBark": "dog_bark",
+    "Footstep": "footstep",
+    "GunShot": "gunshot",
+    "Keyboard": "keyboard",
+    "MovingMotorVehicle": "moving_motor_vehicle",
+    "Rain": "rain",
+    "Sneeze_Cough": "sneeze_cough",
+}
+
+
 def test_dcase_layout_and_prompts(tmp_path):
     manifest = prepare("dcase", corpus("dcase2023t7", dcase(tmp_path / "in")), tmp_path / "out")
     assert len(manifest) == 21 and manifest.id.is_unique and "DogBark-000" in set(manifest.id)
     assert dict(zip(manifest.label, manifest.prompt)) == DCASE_PROMPTS
     assert dict(zip(manifest.label, manifest.target)) == {label: i for i, label in enumerate(FOLEY)}
     assert manifest.operations[0] == "cropped at 0.00 s; DC removed"
+
+
+def test_the_challenges_evaluation_set_is_the_test_split(tmp_path):
+    dcase(tmp_path / "in/dev")
+    evaluation = dcase(tmp_path / "in/eval", 2)
+    for label in DCASE_PROMPTS:  # as the challenge's evaluator has them
+        (evaluation / label).rename(evaluation / f"{FOLDERS[label]}")
+    settings = corpus("dcase2023t7", tmp_path / "in", split_fractions={"train": 0.6, "val": 0.4, "test": 0.0})
+    manifest = prepare("dcase", settings, tmp_path / "out")
+    test = manifest[manifest.split == "test"]
+    assert len(manifest) == 35 and manifest.id.is_unique and len(test) == 14
+    assert set(test.label) == set(DCASE_PROMPTS) and dict(zip(test.label, test.prompt)) == DCASE_PROMPTS
+    assert "eval/dog_bark/000.wav" in set(test.source_path) and "eval-DogBark-000" in set(test.id)
+    assert all(path.startswith("dev/") for path in manifest.source_path[manifest.split != "test"])
+    alone = list_clips(corpus("dcase2023t7", tmp_path / "in/dev", split_fractions=settings.split_fractions))
+    assert {clip["id"]: clip["split"] for clip in alone} == dict(
+        zip(*[manifest[manifest.split != "test"][c] for c in ("id", "split")])
+    )
+    (evaluation / "rain/000.wav").unlink()
+    (evaluation / "rain/001.wav").unlink()
+    with pytest.raises(CorpusError, match="eval/ has no sound of Rain"):
+        list_clips(settings)
 
 
 def test_dcase_refuses_a_missing_class(tmp_path):

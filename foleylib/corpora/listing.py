@@ -160,10 +160,11 @@ def by_column(clips: list[dict]) -> list[dict]:
 
 
 def by_hash(clips: list[dict], fractions: dict[str, float], seed: int) -> list[dict]:
-    """Split source groups by a seeded hash of their name, so that clips added later move no others."""
+    """Split source groups by a seeded hash of their name, so that clips added later move no others; clips that have a
+    split of their own, those of a challenge's evaluation set, keep it."""
     if abs(sum(fractions.values()) - 1) > 1e-6:
         raise CorpusError(f"split_fractions={fractions}: give shares >= 0 that sum to 1, such as train .8, test .2")
-    return [{**clip, "split": _hashed_split(clip["source_group"], fractions, seed)} for clip in clips]
+    return [{"split": _hashed_split(clip["source_group"], fractions, seed), **clip} for clip in clips]
 
 
 def _hashed_split(group: str, fractions: dict[str, float], seed: int) -> str:

@@ -53,15 +53,31 @@ def urbansound8k(root: Path) -> list[dict]:
 
 
 def dcase2023t7(root: Path) -> list[dict]:
-    """DCASE 2023 Task 7 development set (Choi et al.): <Class>/<id>.wav; recordings are not known, each clip is one."""
-    licence = "research use only (DCASE 2023 Task 7)"
-    clips = [
-        _clip(f"{label}/{path.name}", label, group=f"{label}/{path.stem}", licence=licence)
-        for label in DCASE_PROMPTS
-        for path in _sounds(root / label)
-    ]
-    if not clips:
-        raise _wrong_layout(root, f"DCASE 2023 Task 7, that is <Class>/<id>.wav with {', '.join(DCASE_PROMPTS)}")
+    """DCASE 2023 Task 7 (Choi et al.): <Class>/<id>.wav; recordings are not known, each clip is one.
+
+    `root` is the development set, or the folder that holds it as dev/ beside the evaluation set as eval/, whose clips (4 s
+    at 22.05 kHz, 100 a class) are of the split "test"; its classes may be written dog_bark.
+    """
+    both = (root / "dev").is_dir() and (root / "eval").is_dir()
+    clips = _dcase_classes(root, "dev" if both else "", "")
+    evaluation = _dcase_classes(root, "eval", "eval/") if both else []
+    lacking = [label for label in DCASE_PROMPTS if both and label not in {clip["label"] for clip in evaluation}]
+    if not clips or lacking:
+        where = f"; eval/ has no sound of {', '.join(lacking)}" if lacking else ""
+        raise _wrong_layout(root, f"DCASE 2023 Task 7, that is <Class>/<id>.wav with {', '.join(DCASE_PROMPTS)}{where}")
+    return clips + [{**clip, "split": "test"} for clip in evaluation]
+
+
+def _dcase_classes(root: Path, part: str, prefix: str) -> list[dict]:
+    """The clips of the challenge's class folders in `part` of the root; names and groups begin with `prefix`."""
+    present = sorted((root / part).iterdir()) if (root / part).is_dir() else []
+    written, clips = {path.name.replace("_", "").lower(): path for path in present}, []
+    for label in DCASE_PROMPTS:
+        for path in _sounds(written.get(label.replace("_", "").lower(), root / part / label)):
+            name = f"{prefix}{label}/{path.stem}"
+            source = path.relative_to(root).as_posix()
+            clip = _clip(source, label, group=name, licence="research use only (DCASE 2023 Task 7)")
+            clips.append({**clip, "name": name})
     return clips
 
 
