@@ -12,6 +12,7 @@ import torch
 from scipy.special import softmax
 
 from foleylib.evaluation import scores
+from foleylib.evaluation.comparable import FACTS
 from foleylib.evaluation.distribution import density_coverage, kad
 from foleylib.evaluation.embeddings import Embeddings, embed_clips
 from foleylib.evaluation.metrics import METRICS, clap_score
@@ -20,6 +21,7 @@ from foleylib.evaluation.quick import quick
 LABELS = ("DogBark", "Rain", "GunShot")
 SETTINGS = SimpleNamespace(split="test", bootstrap=20, level=0.9, splits=4, seed=0)
 PUBLISHED = ["paper", "table", "row", "class", "metric", "value"]
+PROTOCOLS = ["paper", "table", "metric", *FACTS]
 
 
 def clips(seed=0, per_class=12, shift=0.0, labels=LABELS):
@@ -185,7 +187,8 @@ def test_summary_joins_published_numbers(tmp_path):
     runs = {"ldm": ["paper:1:LDM-S", "paper:2:LDM-S"], "foundation": []}
     published = [("1", "LDM-S", "Rain", 3.5), ("2", "LDM-S", "Rain", 9.0), ("1", "Other", "DogBark", 8.0)]
     published = pd.DataFrame([("paper", int(t), r, c, "fad", v) for t, r, c, v in published], columns=PUBLISHED)
-    summary = scores.summarise(files, runs, published, tmp_path)
+    unknown = pd.DataFrame(columns=PROTOCOLS)
+    summary = scores.summarise(files, runs, published, unknown, tmp_path)
     assert list(summary.columns) == scores.COLUMNS and len(summary) == 3 * len(rows)
     known = summary[summary.published.notna()]
     assert known[["run", "table", "class", "metric", "published"]].values.tolist() == [
@@ -196,8 +199,8 @@ def test_summary_joins_published_numbers(tmp_path):
     assert set(summary[summary.run == "ldm"].paper) == {"paper"}
     assert set(summary.protocol) == {"results/evaluate/ldm.json", "results/evaluate/foundation.json"}
     with pytest.raises(ValueError, match="scores the run 'ldm', which params.yaml no longer has"):
-        scores.summarise(files, {}, published, tmp_path)
-    assert list(scores.summarise([], {}, published[:0], tmp_path).columns) == scores.COLUMNS
+        scores.summarise(files, {}, published, unknown, tmp_path)
+    assert list(scores.summarise([], {}, published[:0], unknown, tmp_path).columns) == scores.COLUMNS
 
 
 def test_headline_is_the_mean_over_seeds():
@@ -229,12 +232,13 @@ def test_card_names_what_a_number_depends_on():
             {"steps": 4},
             models={0: {"unet": "1"}},
             reference="2",
-            embedders={"judge": "3", "clap": "4"},
+            evaluators={"judge": {"network": "judge", "convention": "judge", "sha256": "3"}},
+            paired=False,
             rate=16000,
             device="cpu",
             settings=SETTINGS,
         )
 
     assert card("a", "b") == card("b", "a") and card("a", "b")["clips"] != card("a", "c")["clips"]
-    assert card("a", "b")["n"] == {0: 2} and card("a", "b")["embedders_sha256"] == {"judge": "3", "clap": "4"}
+    assert card("a", "b")["n"] == {0: 2} and card("a", "b")["evaluators"]["judge"]["sha256"] == "3"
     json.dumps(card("a", "b"))

@@ -107,6 +107,15 @@ def write_clips(run, seed, rows):
     samples.write(paths.SAMPLES / run / str(seed), clips.drop(columns="level"), waves, 16000)
 
 
+def test_fad_beside_published_is_of_one_embedder(tiny):
+    rows = [{"metric": m, "embedder": e} for e in ("judge", "clap", "other", "vgg") for m in ("fad", "kad")]
+    assert pages.fad_as_published(pd.DataFrame(rows), tiny).values.tolist() == [["fad", "clap"]]
+    known = {"other": {"kind": "fad_16k", "weights": "a"}, "vgg": {"kind": "fad_dcase", "weights": "a"}}
+    evaluate = tiny.evaluate.model_dump() | {"embedders": ["judge", "clap", "other", "vgg"]}
+    cfg = tiny.changed(evaluators=known, evaluate=evaluate)
+    assert pages.fad_as_published(pd.DataFrame(rows), cfg).values.tolist() == [["fad", "vgg"]]
+
+
 def test_first_clips_of_each_class(folder):
     write_clips("real", 0, [("Rain", 0.25), ("DogBark", 0.5), ("Rain", 0.75)])
     write_clips("ldm", 0, [("DogBark", 0.125), ("Rain", 0.25)])

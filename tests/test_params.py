@@ -95,7 +95,7 @@ def test_an_experiment_changes_what_it_names_alone(repository):
         ("runs.ldm.clips.model", "made_from, sampling, seeds"),
         ("filters.ldm_filter.of", "colour, name, select, tables"),
         ("filters.ldm_filter.select.kind", "allowed here: of, target"),
-        ("evaluate.reference", "baseline, bootstrap, level, seed, split, splits"),
+        ("evaluate.reference", "baseline, bootstrap, embedders, level, seed, split, splits"),
     ],
 )
 def test_unknown_key_is_named_with_those_allowed(where, allowed):

@@ -87,7 +87,8 @@ def test_scores_of_a_run(summary, project, embedders, cfg):
     vocoded = cfg.changed(sampling=cfg.sampling.changed(vocoder="hifigan"))
     assert evaluate._model_hashes("reconstruction", vocoded)[0] == card["models_sha256"]["0"] | {"vocoder": vocoder}
     clap = weights_sha256(project / "models/foundation/clap/model.safetensors")
-    assert card["embedders_sha256"] == {"judge": embedders.judge.sha256, "clap": clap}
+    weights = {name: facts["sha256"] for name, facts in card["evaluators"].items()}
+    assert weights == {"judge": embedders.judge.sha256, "clap": clap}
     clips = manifest.load(paths.CLIPS / "foley")
     assert card["reference_sha256"] == manifest.digest(clips[clips.split == "test"])
 

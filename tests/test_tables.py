@@ -98,6 +98,20 @@ def test_intervals_over_clips_and_deviations_over_seeds_share_no_column(summary)
     )
 
 
+def test_every_metric_stands_under_its_embedder(summary):
+    rows = [
+        row(run, "average", 1.0, metric=m, embedder=e)
+        for run in ("ldm", "latent")
+        for e, m in (("a", "fad"), ("b", "fd"))
+    ]
+    rows += [row("ldm", "average", 2.0, metric="kad", embedder="a"), row("ldm", "all", 9.0, metric="fad", embedder="a")]
+    frame = tables.by_embedder(pd.DataFrame(rows), ["ldm", "latent"], display=DISPLAY)
+    assert list(frame.columns) == [("a", "FAD ↓"), ("b", "FD ↓"), ("a", "KAD ↓")]
+    assert frame["a", "KAD ↓"].str[:3].tolist() == ["2.0", "–"] and list(frame.index) == ["LDM", "LDM + latent CLAP"]
+    none = pd.DataFrame(rows)[:0]
+    assert tables.by_embedder(none, ["ldm"], display=DISPLAY).shape == (1, 0)
+
+
 def test_headlines_are_by_embedder():
     rows = [row("ldm", "average", 1.0, metric=m, embedder=e) for m, e in HEADLINES.items()]
     rows += [

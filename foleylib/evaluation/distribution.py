@@ -1,5 +1,6 @@
 """How generated clips lie among the reference: kernel distances (KAD, KID), density and coverage."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,26 @@ KAD_SCALE = 100  # as published
 NEIGHBOURS = 5  # of density and coverage, as published
 
 
-class Kad:
+class Mmd:
+    """Unbiased squared MMD of two sets, ready to be asked again of some of the generated clips.
+
+    `kernel` maps two sets of rows (N, D), (M, D) to the similarities of all pairs (N, M).
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, kernel: Callable[[np.ndarray, np.ndarray], np.ndarray]):
+        k_xx = kernel(x, x)
+        self.k_xx = (k_xx.sum() - np.trace(k_xx)) / (len(x) * (len(x) - 1))
+        self.k_yy, self.k_xy = kernel(y, y), kernel(x, y).mean(axis=0)  # (M, M), (M,)
+
+    def __call__(self, rows: np.ndarray | None = None) -> float:
+        """MMD^2 of the generated clips `rows` (all by default); no clip is compared with itself, drawn twice or not."""
+        rows = np.arange(len(self.k_xy)) if rows is None else rows
+        other = rows[:, None] != rows[None, :]
+        k_yy = self.k_yy[np.ix_(rows, rows)][other].mean() if other.any() else self.k_yy.diagonal()[rows].mean()
+        return float(self.k_xx + k_yy - 2 * self.k_xy[rows].mean())
+
+
+class Kad(Mmd):
     """Kernel audio distance of two sets, ready to be asked again of some of the generated clips.
 
     Parameters are those of `kad`.
@@ -25,19 +45,11 @@ class Kad:
             raise ValueError(
                 f"bandwidth={bandwidth}: at least half of the reference clips are equal; look at their audio"
             )
-
-        def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-            return np.exp(-cdist(a, b, "sqeuclidean") / (2 * bandwidth**2))
-
-        self.k_xx = (similarity(x, x).sum() - len(x)) / (len(x) * (len(x) - 1))
-        self.k_yy, self.k_xy = similarity(y, y), similarity(x, y).mean(axis=0)  # (M, M), (M,)
+        super().__init__(x, y, lambda a, b: np.exp(-cdist(a, b, "sqeuclidean") / (2 * bandwidth**2)))
 
     def __call__(self, rows: np.ndarray | None = None) -> float:
-        """KAD of the generated clips `rows` (all by default); no clip is compared with itself, drawn twice or not."""
-        rows = np.arange(len(self.k_xy)) if rows is None else rows
-        other = rows[:, None] != rows[None, :]
-        k_yy = self.k_yy[np.ix_(rows, rows)][other].mean() if other.any() else 1.0
-        return float(KAD_SCALE * (self.k_xx + k_yy - 2 * self.k_xy[rows].mean()))
+        """KAD of the generated clips `rows` (all by default)."""
+        return KAD_SCALE * super().__call__(rows)
 
 
 def kad(x: ArrayLike, y: ArrayLike, *, bandwidth: float | None = None) -> float:
@@ -59,6 +71,11 @@ def kad(x: ArrayLike, y: ArrayLike, *, bandwidth: float | None = None) -> float:
         in [-100, 200]; around 0, and as often below it, for two samples of one distribution
     """
     return Kad(x, y, bandwidth=bandwidth)()
+
+
+def polynomial(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The kernel of KID, (x.y / D + 1)^3, of all pairs of rows."""
+    return (a @ b.T / a.shape[1] + 1) ** 3
 
 
 def kernel_distance(x: ArrayLike, y: ArrayLike, *, seed: int, subsets: int = 100, subset_size: int = 100) -> MeanStd:
@@ -84,7 +101,7 @@ def kernel_distance(x: ArrayLike, y: ArrayLike, *, seed: int, subsets: int = 100
     values = []
     for _ in range(subsets):
         a, b = (z[rng.choice(len(z), n, replace=False)] for z in (x, y))
-        k_aa, k_bb, k_ab = ((u @ v.T / x.shape[1] + 1) ** 3 for u, v in ((a, a), (b, b), (a, b)))
+        k_aa, k_bb, k_ab = (polynomial(u, v) for u, v in ((a, a), (b, b), (a, b)))
         within = (k_aa.sum() - np.trace(k_aa) + k_bb.sum() - np.trace(k_bb)) / (n * (n - 1))
         values.append(within - 2 * k_ab.mean())
     return MeanStd(float(np.mean(values)), float(np.std(values)))

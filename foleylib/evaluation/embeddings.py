@@ -1,11 +1,50 @@
 """Embeddings of a set of clips by every network that scores them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+
+from foleylib.audio.io import resample
+
+OWN = ("judge", "logits", "clap", "text", "id")  # names that no further evaluator may have
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one evaluator makes of a set of N clips.
+
+    `windows` are embeddings (N, D) or (N, W, D), or a list of (W, D) where clips differ in length; `logits` (N, C) are
+    those of a classifier, `text` (N, D) the embeddings of the clips' captions.
+    """
+
+    windows: np.ndarray | Sequence[np.ndarray]
+    logits: np.ndarray | None = None
+    text: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """One embedding a clip (N, D), the mean of its windows."""
+        return np.stack([np.reshape(clip, (-1, np.shape(clip)[-1])).mean(axis=0) for clip in self.windows])
+
+    def at(self, rows: np.ndarray) -> Self:
+        """The clips of some rows, by number."""
+        return Evaluated(
+            [self.windows[row] for row in rows],
+            None if self.logits is None else self.logits[rows],
+            None if self.text is None else self.text[rows],
+        )
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Its arrays by their names among `Embeddings`; all clips have one length."""
+        found = {name: np.stack(self.windows), f"{name}.logits": self.logits, f"{name}.text": self.text}
+        return {key: values for key, values in found.items() if values is not None}
 
 
 @dataclass
@@ -13,6 +52,8 @@ class Embeddings:
     """Arrays by name, row i of each belonging to clip i of class `labels[i]`, "" without one.
 
     "judge" (N, D) and "logits" (N, C) are the judge's, "clap" (N, D) is CLAP's of the clip, "text" (N, D) of its prompt.
+    Every further evaluator has its NAME (N, D) or (N, W, D), a classifier "NAME.logits" too and a CLAP "NAME.text"; with
+    them comes "id" (N,), by which clips are paired.
     """
 
     labels: np.ndarray
@@ -37,6 +78,24 @@ class Embeddings:
         """The clips of one class."""
         return self.at(self.labels == label)
 
+    @property
+    def further(self) -> list[str]:
+        """The evaluators beyond the judge and CLAP."""
+        return [name for name in self.arrays if name not in OWN and "." not in name]
+
+    def by(self, evaluator: str) -> Evaluated:
+        """What one evaluator makes of the clips."""
+        logits = "logits" if evaluator == "judge" else f"{evaluator}.logits"
+        text = "text" if evaluator == "clap" else f"{evaluator}.text"
+        return Evaluated(self[evaluator], self.arrays.get(logits), self.arrays.get(text))
+
+    def partners(self, generated: Self) -> np.ndarray | None:
+        """The row of the clip here that has the id and class of each generated clip; None unless each has one."""
+        if "id" not in self.arrays or "id" not in generated.arrays:
+            return None
+        rows = partners_of(self["id"].tolist(), generated["id"].tolist())
+        return rows if rows is not None and (self.labels[rows] == generated.labels).all() else None
+
     def save(self, path: Path) -> None:
         """Write an .npz file; missing parent folders are made."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +111,14 @@ class Embeddings:
         return cls(arrays.pop("labels"), arrays)
 
 
+def partners_of(reference: Sequence[str], generated: Sequence[str]) -> np.ndarray | None:
+    """Row of the reference with the id of each generated clip (M,); None where an id is missing there or comes twice."""
+    row = {name: i for i, name in enumerate(reference)}
+    if len(row) < len(reference) or len(set(generated)) < len(generated) or not set(generated) <= set(row):
+        return None
+    return np.array([row[name] for name in generated])
+
+
 def embed_clips(
     waves: np.ndarray, labels: Sequence[str], prompts: Sequence[str], *, judge, clap, rate: int, batch_size: int = 64
 ) -> Embeddings:
@@ -65,3 +132,45 @@ def embed_clips(
     text = clap.embed_text(texts).cpu().numpy()[[row[prompt] for prompt in prompts]]
     arrays = {"judge": judged["embedding"], "logits": judged["logits"], "clap": audio, "text": text}
     return Embeddings(np.array(labels), arrays)
+
+
+def embed_with(
+    evaluators: Mapping,
+    waves: Sequence[np.ndarray],
+    rates: Sequence[int],
+    *,
+    texts: Sequence[str] | None = None,
+    batch_size: int = 16,
+) -> dict[str, Evaluated]:
+    """What each evaluator (an `embedders.Embedder`) makes of clips [shape=(T,)] at their rates, in Hz.
+
+    Clips are resampled once for each rate that an evaluator asks for. `texts` are captions for those that read text.
+    """
+    found = {}
+    for rate in dict.fromkeys(evaluator.rate for evaluator in evaluators.values()):
+        resampled = [resample(wave, own, rate) for wave, own in zip(waves, rates)]
+        for name, evaluator in evaluators.items():
+            if evaluator.rate == rate:
+                found[name] = _embed(evaluator, resampled, texts, batch_size)
+    return {name: found[name] for name in evaluators}
+
+
+def _embed(evaluator, waves: list[np.ndarray], texts: Sequence[str] | None, batch_size: int) -> Evaluated:
+    """Embed clips at the evaluator's rate, those of one length together."""
+    lengths, rows = np.array([len(wave) for wave in waves]), [{} for _ in waves]
+    for length in np.unique(lengths):
+        alike = np.flatnonzero(lengths == length)
+        outputs = evaluator.embed(np.stack([waves[row] for row in alike]), batch_size=batch_size)
+        for i, row in enumerate(alike):
+            rows[row] = {name: values[i] for name, values in outputs.items()}
+    logits = np.stack([row["logits"] for row in rows]) if "logits" in rows[0] else None
+    text = evaluator.embed_text(texts) if texts is not None and evaluator.reads else None
+    return Evaluated([row["embedding"] for row in rows], logits, text)
+
+
+def described(evaluators: Mapping) -> dict[str, dict[str, str]]:
+    """What a card says of evaluators: network, convention and the hash of the weights, by name."""
+    return {
+        name: {"network": evaluator.network or evaluator.name, "convention": evaluator.name, "sha256": evaluator.sha256}
+        for name, evaluator in evaluators.items()
+    }

@@ -21,6 +21,18 @@ class FadInfinity(NamedTuple):
     points: tuple[tuple[int, float], ...]
 
 
+class Gaussian(NamedTuple):
+    """Mean (D,) and covariance (D, D) of a set of embeddings whose rows are not at hand; `n` rows, where it is known."""
+
+    mean: np.ndarray
+    cov: np.ndarray
+    n: int | None = None
+
+    def factor(self) -> np.ndarray:
+        """F (D, D) with F'F = covariance."""
+        return _singular_root(self.cov)
+
+
 class MeanStd(NamedTuple):
     """Mean and population standard deviation over splits or subsets."""
 
@@ -63,15 +75,22 @@ def gaussian(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x.mean(axis=0), np.atleast_2d(np.cov(x, rowvar=False))
 
 
+def _singular_root(cov: np.ndarray) -> np.ndarray:
+    """F (D, D) with F'F = cov, of whatever rank; negative eigenvalues, which are rounding, are taken as 0."""
+    values, vectors = linalg.eigh(cov, check_finite=False)
+    return np.sqrt(values.clip(min=0))[:, None] * vectors.T
+
+
 def trace_sqrt(cov1: np.ndarray, cov2: np.ndarray) -> float:
     """Tr (cov1 cov2)^(1/2): by Cholesky where cov1 has full rank, else by eigh with negative eigenvalues clipped."""
+    # cov1 cov2 has the eigenvalues of root' cov2 root, which is symmetric.
     try:
         root = linalg.cholesky(cov1, lower=True, check_finite=False)
+        product, _ = linalg.lapack.dsygst(cov2, root, itype=2, lower=1)  # its lower half, at a quarter of the cost
     except linalg.LinAlgError:
-        values, vectors = linalg.eigh(cov1, check_finite=False)
-        root = vectors * np.sqrt(values.clip(min=0))
-    # cov1 cov2 has the eigenvalues of root' cov2 root, which is symmetric.
-    values = linalg.eigvalsh(root.T @ cov2 @ root, check_finite=False)
+        root = _singular_root(cov1)
+        product = root @ cov2 @ root.T
+    values = linalg.eigvalsh(product, check_finite=False)
     return float(np.sqrt(values.clip(min=0)).sum())
 
 
@@ -107,7 +126,7 @@ def covariance_factor(x: np.ndarray) -> np.ndarray:
     return centred if len(x) <= x.shape[1] else linalg.qr(centred, mode="r", check_finite=False)[0][: x.shape[1]]
 
 
-def fad(x: ArrayLike, y: ArrayLike) -> float:
+def fad(x: ArrayLike | Gaussian, y: ArrayLike) -> float:
     """Frechet distance of two sets of embeddings (FAD on VGGish, FD on PANNs), >= 0 and symmetric.
 
     Where a set has no more rows than dimensions its covariance is singular; the trace of the square root is then
@@ -116,18 +135,43 @@ def fad(x: ArrayLike, y: ArrayLike) -> float:
     Parameters
     ----------
     x, y : array_like [shape=(N, D) or (N, W, D)]
-        embeddings of the reference and the generated clips; windows W are pooled
+        embeddings of the reference and the generated clips; windows W are pooled. Of the reference a `Gaussian` will do
     """
+    if isinstance(x, Gaussian):
+        return _fad_of_stored(x, y)
     x, y = pooled(x, y)
     if min(len(x), len(y)) > x.shape[1]:
         return frechet_distance(*gaussian(x), *gaussian(y))
-    factor_x, factor_y = covariance_factor(x), covariance_factor(y)
-    distance = np.sum((x.mean(axis=0) - y.mean(axis=0)) ** 2) + np.sum(factor_x**2) + np.sum(factor_y**2)
-    return max(float(distance - 2 * linalg.svdvals(factor_x @ factor_y.T).sum()), 0.0)
+    return _nuclear_distance(x.mean(axis=0), covariance_factor(x), y.mean(axis=0), covariance_factor(y))
+
+
+def _fad_of_stored(x: Gaussian, y: ArrayLike) -> float:
+    """`fad` to a reference of which the statistics alone are at hand."""
+    y = checked("y", y, ndims=(2, 3))
+    y = y.reshape(-1, y.shape[-1])
+    if y.shape[1:] != x.mean.shape:
+        raise ValueError(
+            f"the stored statistics have {len(x.mean)} dimensions, the clips {y.shape[1]}: they are of another embedder"
+        )
+    if len(y) > y.shape[1]:
+        return frechet_distance(x.mean, x.cov, *gaussian(y))
+    return _nuclear_distance(x.mean, x.factor(), y.mean(axis=0), covariance_factor(y))
+
+
+def _nuclear_distance(mu1: np.ndarray, factor1: np.ndarray, mu2: np.ndarray, factor2: np.ndarray) -> float:
+    """Frechet distance from means and factors of covariances."""
+    distance = np.sum((mu1 - mu2) ** 2) + np.sum(factor1**2) + np.sum(factor2**2)
+    return max(float(distance - 2 * linalg.svdvals(factor1 @ factor2.T).sum()), 0.0)
 
 
 def fad_infinity(
-    x: ArrayLike, y: ArrayLike, *, seed: int, steps: int = 25, min_n: int | None = None, replace: bool = False
+    x: ArrayLike | Gaussian,
+    y: ArrayLike,
+    *,
+    seed: int,
+    steps: int = 25,
+    min_n: int | None = None,
+    replace: bool = False,
 ) -> FadInfinity:
     """FAD extrapolated to an infinite generated set, Gui et al. (2024), after Chong & Forsyth (2020).
 
@@ -139,7 +183,7 @@ def fad_infinity(
     Parameters
     ----------
     x, y : array_like [shape=(N, D) or (N, W, D)]
-        reference and generated embeddings; windows are drawn singly
+        reference and generated embeddings; windows are drawn singly. Of the reference a `Gaussian` will do
     seed : int
     steps : int >= 3
         number of sizes
@@ -153,7 +197,8 @@ def fad_infinity(
     FadInfinity
         the score may be slightly negative
     """
-    x, y = pooled(x, y)
+    y = checked("y", y, ndims=(2, 3))
+    y = y.reshape(-1, y.shape[-1])
     sizes = np.linspace(len(y) // 4 if min_n is None else min_n, len(y), steps).astype(int)
     if steps < 3 or sizes[0] < 2 or len(set(sizes)) < 3:
         raise ValueError(f"min_n={min_n}, steps={steps} give sizes {sizes.tolist()}; at least 3 must differ, all >= 2")

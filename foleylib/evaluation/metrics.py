@@ -32,13 +32,13 @@ METRICS = {
     "coverage": Metric("Coverage", "higher", 2),
     "density": Metric("Density", "higher", 2),
     "fad": Metric("FAD", "lower", 3),
-    "fad_dcase": Metric("FAD (DCASE)", "lower", 2),
-    "fad_16k": Metric("FAD (16 kHz)", "lower", 2),
     "fad_infinity": Metric("FAD∞", "lower", 2),
     "kernel_distance": Metric("Kernel distance", "lower", 3),
     "fd": Metric("FD", "lower", 1),
     "is": Metric("Inception score", "higher", 2),
     "kl": Metric("KL", "lower", 3),  # of class means (`kl_of_means`)
+    "kl_pairs": Metric("KL of pairs", "lower", 2, pairs=True),  # of softmax outputs, which papers quote
+    "kl_pairs_sigmoid": Metric("KL of pairs, sigmoid", "lower", 2, pairs=True),
     "clap_score": Metric("CLAP score", "higher", 3, pairs=True),
     "judge_accuracy": Metric("Accuracy", "higher", 2),
     "audio_quality": Metric("Audio quality", "higher", 2),
@@ -115,6 +115,11 @@ def kl_divergence(
     float
         nats; softmax: >= -C 1e-6, the effect of the epsilon
     """
+    return float(kl_terms(target_logits, generated_logits, variant).mean())
+
+
+def kl_terms(target_logits: ArrayLike, generated_logits: ArrayLike, variant: str = "softmax") -> np.ndarray:
+    """The KL of each pair [shape=(N,)], of which `kl_divergence` is the mean."""
     target, generated = checked_pair(("target_logits", "generated_logits"), target_logits, generated_logits)
     if variant == "softmax":
         q, log_q = softmax(target, axis=1), log_softmax(target, axis=1)
@@ -125,7 +130,7 @@ def kl_divergence(
         terms = -entr(q) - q * np.log(p + KL_EPS)
     else:
         raise ValueError(f"variant={variant!r}: give 'softmax' or 'sigmoid'")
-    return float(terms.sum(axis=1).mean())
+    return terms.sum(axis=1)
 
 
 def kl_of_means(target_probs: ArrayLike, generated_probs: ArrayLike) -> float:

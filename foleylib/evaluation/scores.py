@@ -4,22 +4,19 @@ import hashlib
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 from scipy.stats import norm
 
-from foleylib.evaluation.distribution import NEIGHBOURS, Kad, neighbours, reached
+from foleylib.evaluation.comparable import comparable, facts_of
+from foleylib.evaluation.compared import PAIRS, Compared, all_metrics, conventions
 from foleylib.evaluation.embeddings import Embeddings
-from foleylib.evaluation.frechet import cosine_similarities
-from foleylib.evaluation.metrics import inception_score, kl_of_means
 from foleylib.evaluation.quick import judge_hits
-from foleylib.evaluation.statistics import Interval, bootstrap_interval, frechet_bootstrap, group_rows, wilson
+from foleylib.evaluation.statistics import Interval, group_rows, wilson
 from foleylib.params.runs import Evaluate
 from foleylib.runtime import write_json
 
@@ -39,7 +36,8 @@ def score(
 
     KAD and coverage are on both embedders, density on the judge's; FAD is the Frechet distance of CLAP embeddings, FD
     that of the judge's embeddings (in the papers VGGish and PANNs). IS and KL are of the judge's posteriors, KL between
-    the mean posteriors of a class (prompts, not clips, are paired).
+    the mean posteriors of a class (prompts, not clips, are paired). Further evaluators have all metrics that suit them
+    (`compared.all_metrics`), after these.
     Intervals are bootstraps over the run's clips, drawn class by class as they were made, with the reference held fixed;
     those of accuracies are Wilson's. Where no clip has a class, only the whole set is scored, without KL and without the
     judge's accuracy, and "average" repeats it.
@@ -60,7 +58,7 @@ def score(
         for label in judge_labels
         if label in present
     ]
-    averages = _averages(by_class, settings.level)
+    averages = over_classes(by_class, settings.level)
     # KL of the whole set is the mean over its prompts.
     kl = [{**row, "class": "all"} for row in averages if row["metric"] == "kl"]
     return [*whole, *chain.from_iterable(by_class), *averages, *kl]
@@ -71,47 +69,34 @@ def _rows(
 ) -> list[dict]:
     """The scores of one class, or of all clips."""
     groups = group_rows(generated.labels)
-    options = {"seed": settings.seed, "n_boot": settings.bootstrap, "level": settings.level}
-
-    def frechet(embedder: str) -> Interval:
-        fixed = {"fixed_reference": True, "groups": groups}
-        return frechet_bootstrap(reference[embedder], generated[embedder], **fixed, **options)
-
-    def over_clips(statistic: Callable[[np.ndarray], float], *, recentre: bool = False) -> Interval:
-        return bootstrap_interval(groups, statistic, recentre=recentre, **options)
-
-    def covered(embedder: str) -> Interval:
-        inside = reached(reference[embedder], generated[embedder])
-        return over_clips(lambda rows: inside[:, rows].any(axis=1).mean(), recentre=True)
-
-    balls = reached(reference["judge"], generated["judge"]).sum(axis=0) / neighbours(reference["judge"])  # (M,)
-    kads = {embedder: over_clips(Kad(reference[embedder], generated[embedder]), recentre=True) for embedder in BOTH}
-    cosine = cosine_similarities(generated["clap"], generated["text"])
+    names = (*BOTH, *generated.further)
+    of = {e: Compared(reference.by(e), generated.by(e), groups, settings) for e in names}
     table = [
-        *(("kad", embedder, kads[embedder]) for embedder in BOTH),
-        *(("coverage", embedder, covered(embedder)) for embedder in BOTH),
-        ("density", "judge", over_clips(lambda rows: balls[rows].mean())),
-        ("fad", "clap", frechet("clap")),
-        ("fd", "judge", frechet("judge")),
-        ("clap_score", "clap", over_clips(lambda rows: cosine[rows].mean())),
+        *(("kad", embedder, of[embedder].kad()) for embedder in BOTH),
+        *(("coverage", embedder, of[embedder].coverage()) for embedder in BOTH),
+        ("density", "judge", of["judge"].density()),
+        ("fad", "clap", of["clap"].frechet()),
+        ("fd", "judge", of["judge"].frechet()),
+        ("clap_score", "clap", of["clap"].clap_score()),
     ]
     if generated.has_classes:
         hits = judge_hits(generated, judge_labels)
         table.append(("judge_accuracy", "judge", wilson(float(hits.mean()), len(hits), level=settings.level)))
     if name == "all":
-        logits, splits = generated["logits"], min(settings.splits, len(generated) // 2)
-        inception = partial(inception_score, splits=splits, seed=settings.seed)
-        table.append(("is", "judge", over_clips(lambda rows: inception(logits[rows]).mean, recentre=True)))
+        table.append(("is", "judge", of["judge"].inception()))
     else:
-        q, p = (softmax(clips["logits"].astype(np.float64), axis=1) for clips in (reference, generated))
-        table.append(("kl", "judge", over_clips(lambda rows: kl_of_means(q, p[rows]), recentre=True)))
+        table.append(("kl", "judge", of["judge"].kl_of_means()))
+    partners = reference.partners(generated)
+    for further in generated.further:
+        metrics = all_metrics(of[further], whole=name == "all", partners=partners)
+        table += [(metric, further, interval) for metric, interval in metrics]
     return [
         {"class": name, "metric": metric, "embedder": embedder, **dict(zip(NUMBERS, interval)), "n": len(generated)}
         for metric, embedder, interval in table
     ]
 
 
-def _averages(by_class: list[list[dict]], level: float) -> list[dict]:
+def over_classes(by_class: list[list[dict]], level: float) -> list[dict]:
     """Mean over classes; classes are independent, so its standard error is sqrt(sum sd^2) / C (normal interval; that of
     an accuracy is Wilson's, of as many clips as a mean over classes of unequal size is worth)."""
     averages, z = [], norm.ppf((1 + level) / 2)
@@ -133,15 +118,16 @@ def card(
     *,
     models: dict[int, dict[str, str]],
     reference: str,
-    embedders: dict[str, str],
+    evaluators: dict[str, dict[str, str]],
+    paired: bool,
     rate: int,
     device: str,
     settings: Evaluate,
 ) -> dict:
     """The protocol card: what a number depends on. The commit is that of dvc.lock's stage and not stored here.
 
-    `clips` (manifests of the clips scored) and `models` (SHA-256 of each part) are by training seed; `reference` and
-    `embedders` are the SHA-256 of the reference clips and of each embedder's weights.
+    `clips` (manifests of the clips scored) and `models` (SHA-256 of each part) are by training seed; `reference` is the
+    SHA-256 of the reference clips, `evaluators` what `embeddings.described` says, `paired` whether the clips have partners.
     """
     return {
         "run": run,
@@ -152,16 +138,12 @@ def card(
         "sampling": sampling,
         "models_sha256": models,
         "reference_sha256": reference,
-        "embedders_sha256": embedders,
+        "evaluators": evaluators,
         "resampler": "soxr HQ",
-        "kad": "Gaussian kernel, bandwidth the median distance of two reference clips, times 100",
-        "coverage": f"{NEIGHBOURS} nearest neighbours",
-        "fad": "CLAP embeddings",
-        "fd": "judge embeddings",
-        "kl": "mean posteriors of each class",
+        "conventions": conventions(settings),
+        "pairs": PAIRS[paired],
         "interval": f"bootstrap over generated clips by class, {settings.bootstrap} draws, level {settings.level}; "
         "Wilson's for accuracies",
-        "inception_splits": settings.splits,
     }
 
 
@@ -172,8 +154,15 @@ def _digest(ids: pd.Series) -> str:
 def save(path: Path, card: dict, scores: list[dict]) -> None:
     """Write results/evaluate/RUN.json: the headline numbers, the card and every score."""
     keys = ("class", "metric", "embedder", "value", "low", "high", "n", "seed")
-    rows = [{key: round(v, 6) if isinstance(v := row[key], float) else v for key in keys} for row in scores]
+    rows = [{key: _written(row[key]) for key in keys} for row in scores]
     write_json(path, {"headline": headline_of(scores), "card": card, "scores": rows})
+
+
+def _written(value):
+    """A value for JSON, which knows no NaN: a bound that a score does not have is null."""
+    if isinstance(value, float):
+        return None if np.isnan(value) else round(value, 6)
+    return value
 
 
 def save_headlines(files: list[Path], out: Path) -> None:
@@ -200,17 +189,23 @@ def headline_of(scores: list[dict]) -> dict[str, float]:
     return {name: round(float(np.mean(of_seeds)), 6) for name, of_seeds in values.items()}
 
 
-def summarise(files: list[Path], tables: dict[str, list[str]], published: pd.DataFrame, root: Path) -> pd.DataFrame:
+def summarise(
+    files: list[Path], tables: dict[str, list[str]], published: pd.DataFrame, protocols: pd.DataFrame, root: Path
+) -> pd.DataFrame:
     """Every number of every run in one flat table with the published number beside it where a table has one.
+
+    A number is comparable where its card and what is known of the published one agree (`comparable`).
 
     Parameters
     ----------
     files : results/evaluate/*.json and the like, in the order of the runs; named as seen from `root`
     tables : run -> rows of published tables it answers to, as paper:table:row; a run of two tables has its rows twice
     published : DataFrame [paper, table, row, class, metric, value]
+    protocols : DataFrame [paper, table, metric, and `comparable.FACTS`], texts, "" what is not known
     """
     columns = published[["paper", "table", "row", "class", "metric", "value"]].astype({"table": str})
     numbers = {tuple(key): value for *key, value in columns.itertuples(index=False)}
+    known = {(row["paper"], row["table"], row["metric"]): row for row in protocols.to_dict("records")}
     rows = []
     for file in files:
         content = json.loads(file.read_text())
@@ -222,5 +217,7 @@ def summarise(files: list[Path], tables: dict[str, list[str]], published: pd.Dat
             for scored in content["scores"]:
                 number = numbers.get((paper, table, row, scored["class"], scored["metric"]))
                 rows.append({"paper": paper, "table": table, "run": run, **scored, "published": number})
-                rows[-1] |= {"comparable": False, "protocol": file.relative_to(root).as_posix()}
+                protocol = None if number is None else known.get((paper, table, scored["metric"]))
+                alike = comparable(facts_of(content["card"], scored), protocol)
+                rows[-1] |= {"comparable": alike, "protocol": file.relative_to(root).as_posix()}
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 from scipy.stats import norm, t
 
-from foleylib.evaluation.frechet import covariance_factor, fad, trace_sqrt
+from foleylib.evaluation.frechet import Gaussian, covariance_factor, fad, trace_sqrt
 
 
 class Interval(NamedTuple):
@@ -76,8 +76,8 @@ def bootstrap_interval(
 
 
 def frechet_bootstrap(
-    x: ArrayLike,
-    y: ArrayLike,
+    x: ArrayLike | Gaussian | Sequence[np.ndarray],
+    y: ArrayLike | Sequence[np.ndarray],
     *,
     seed: int,
     fixed_reference: bool = False,
@@ -88,24 +88,35 @@ def frechet_bootstrap(
     """Recentred interval of `fad(x, y)` over the clips of both sets, or of y alone with `fixed_reference`.
 
     `groups` are the rows of each class of y, which are then drawn class by class (`bootstrap_interval`).
-    Embeddings are (N, D) or (N, W, D). No covariance of a resample is formed where clips are fewer than dimensions:
-    a draw then costs a singular value decomposition of the size of the distinct clips, whatever D.
+    Embeddings are (N, D) or (N, W, D), or a list of (W, D) where clips differ in their windows; of a fixed reference a
+    `Gaussian` will do. No covariance of a resample is formed where clips are fewer than dimensions: a draw then costs a
+    singular value decomposition of the size of the distinct clips, whatever D.
     """
-    estimate = fad(x, y)
-    x, y = (np.asarray(a, dtype=np.float64).reshape(len(a), -1, np.shape(a)[-1]) for a in (x, y))  # (N, W, D)
-    rows = x.reshape(-1, x.shape[2])
-    reference = rows.mean(axis=0), covariance_factor(rows)
-    strata = [np.arange(len(y))] if groups is None else list(groups.values())
-    strata = strata if fixed_reference else [np.arange(len(x)), *strata]
+    y = pool(y)
+    if isinstance(x, Gaussian):
+        if not fixed_reference:
+            raise ValueError("x is stored statistics, from which no clips can be drawn: give fixed_reference=True")
+        estimate, reference = fad(x, y[0]), (x.mean, x.factor())
+    else:
+        x = pool(x)
+        estimate, reference = fad(x[0], y[0]), (x[0].mean(axis=0), covariance_factor(x[0]))
+    strata = [np.arange(y[1][-1] + 1)] if groups is None else list(groups.values())
+    strata = strata if fixed_reference else [np.arange(x[1][-1] + 1), *strata]
 
     def distance(*drawn: np.ndarray) -> float:
         if fixed_reference:
-            return _factored_distance(reference, _factor(y, np.concatenate(drawn)))
-        return _factored_distance(_factor(x, drawn[0]), _factor(y, np.concatenate(drawn[1:])))
+            return _factored_distance(reference, _factor(*y, np.concatenate(drawn)))
+        return _factored_distance(_factor(*x, drawn[0]), _factor(*y, np.concatenate(drawn[1:])))
 
     draws = _draws(strata, distance, seed=seed, n_boot=n_boot)
     interval = _interval(estimate, draws, level=level, recentre=True)
     return interval._replace(low=max(interval.low, 0.0))
+
+
+def pool(x: ArrayLike | Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows (R, D) of all clips, in float64, and the number (R,) of the clip of each."""
+    parts = [np.asarray(clip, dtype=np.float64).reshape(-1, np.shape(clip)[-1]) for clip in x]
+    return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def _draws(strata: Sequence[np.ndarray], statistic: Callable[..., float], *, seed: int, n_boot: int) -> np.ndarray:
@@ -129,11 +140,10 @@ def _interval(estimate: float, draws: np.ndarray, *, level: float, recentre: boo
     return Interval(float(estimate), float(low), float(high), float(draws.std()))
 
 
-def _factor(x: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (D,) and factor F, F'F = covariance, of the drawn clips of x (N, W, D), each distinct row once."""
-    counts = np.bincount(drawn, minlength=len(x))
-    weights = np.repeat(counts[counts > 0], x.shape[1]).astype(np.float64)
-    rows = x[counts > 0].reshape(-1, x.shape[2])
+def _factor(rows: np.ndarray, clip: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (D,) and factor F, F'F = covariance, of the rows (R, D) of the drawn clips, each distinct row once."""
+    weights = np.bincount(drawn, minlength=clip[-1] + 1)[clip].astype(np.float64)
+    rows, weights = rows[weights > 0], weights[weights > 0]
     mean = weights @ rows / weights.sum()
     return mean, (rows - mean) * np.sqrt(weights / (weights.sum() - 1))[:, None]
 

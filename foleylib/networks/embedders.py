@@ -1,5 +1,6 @@
 """What every embedder behind FAD, FD, IS and KL keeps to: clips of equal length in, arrays out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import nn
 class Embedder:
     """A frozen network in evaluation mode with what a protocol card says of it.
 
-    `model` maps waves (B, T) to a dict of tensors; `dim` is the width of "embedding"; clips must come at `rate` Hz.
+    `model` maps waves (B, T) to a dict of tensors; `dim` is the width of "embedding"; clips must come at `rate` Hz and
+    have at least `least` samples. `name` is that of the convention by which the weights of `network` are used.
     """
 
     name: str
@@ -19,9 +21,22 @@ class Embedder:
     rate: int
     sha256: str
     model: nn.Module
+    least: int = 1
+    network: str = ""  # where it is not called as its convention is
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it embeds texts beside sounds."""
+        return hasattr(self.model, "embed_text")
+
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings of texts [shape=(N, dim)]; each is embedded once, however often it comes."""
+        unique = list(dict.fromkeys(texts))
+        row = {text: i for i, text in enumerate(unique)}
+        return self.model.embed_text(unique).cpu().numpy()[[row[text] for text in texts]]
 
     def embed(self, waves: np.ndarray, *, batch_size: int = 16) -> dict[str, np.ndarray]:
         """Embeddings and logits of clips; up to rounding, a clip's row does not depend on its neighbours.

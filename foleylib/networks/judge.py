@@ -70,4 +70,6 @@ def build(
 def load(folder: str | Path, *, device: str | torch.device = "cpu") -> Embedder:
     """The judge of a folder that `Judge.save_pretrained` wrote; its labels are `embedder.model.labels`."""
     model = Judge.from_folder(folder, stage="judge").to(device)
-    return Embedder("judge", model.config.embedding_dim, model.config.mel.rate, weights_sha256(folder), model)
+    config, sha256 = model.config, weights_sha256(folder)
+    least = max(config.mel.hop * config.stride, config.mel.n_fft)
+    return Embedder("judge", config.embedding_dim, config.mel.rate, sha256, model, least)

@@ -8,6 +8,7 @@ from foleylib import paths
 from foleylib.datasets import samples
 from foleylib.evaluation import statistics
 from foleylib.evaluation.metrics import HEADLINES
+from foleylib.params.settings import Params
 from foleylib.sampling.selection import economics
 
 BEST = "best_per_class"  # the run of `best_per_class`
@@ -21,6 +22,13 @@ def first_clips(runs: list[str], seed: int | None = None) -> dict[tuple[str, str
         manifest, waves = samples.load(folder, seed if seed in samples.seeds(folder) else None)
         clips |= {(run, label): waves[rows[0]] for label, rows in manifest.groupby("label").indices.items()}
     return clips
+
+
+def fad_as_published(summary: pd.DataFrame, cfg: Params) -> pd.DataFrame:
+    """The FAD rows of one embedder: of the one with the challenge's convention, which both papers have, where the settings
+    name it, else of CLAP."""
+    challenge = [name for name in cfg.evaluate.further if cfg.evaluators[name].kind == "fad_dcase"]
+    return summary[(summary.metric == "fad") & (summary.embedder == (challenge or ["clap"])[0])]
 
 
 def report_of(name: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from foleylib.params.base import Amount, Count, Positive, Section, Seeds, Share,
 
 Table = Annotated[str, Field(pattern=r"^[^:]+:[^:]+:[^:]+$")]  # paper:table:row with published numbers
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
+ALWAYS = ["judge", "clap"]  # the embedders of every evaluation
 TargetKind = Literal["text", "tuned", "audio"]
 
 
@@ -128,10 +129,32 @@ class Listening(Section):
     seed: Count
 
 
+class Evaluator(Section):
+    """A published evaluator: whose weights, and by which convention they are used."""
+
+    kind: Literal["cnn10", "cnn14", "cnn14_16k", "fad_16k", "fad_dcase", "laion_clap"]
+    weights: str  # the file, of laion_clap the folder
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = (
+        None  # without it, loading tells the file's and stops
+    )
+
+
 class Evaluate(Section):
     baseline: str  # the run that the others are compared with, seed by seed
+    embedders: list[str] = Field(default_factory=lambda: [*ALWAYS])
     split: Literal["val", "test"]
     bootstrap: Positive
     level: Annotated[float, Field(gt=0, lt=1)]
     splits: Positive
     seed: Count
+
+    @property
+    def further(self) -> list[str]:
+        """The embedders beyond the judge and CLAP."""
+        return self.embedders[len(ALWAYS) :]
+
+    @model_validator(mode="after")
+    def _judge_and_clap_come_first(self):
+        if self.embedders[: len(ALWAYS)] != ALWAYS or len(set(self.embedders)) < len(self.embedders):
+            raise ValueError(f"embedders {self.embedders}: begin with judge, clap, which every table needs; each once")
+        return self

@@ -1,10 +1,10 @@
 """The settings of every stage: read from params.yaml alone, typed and checked to fit together."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from foleylib import paths
 from foleylib.params.base import Count, Section
@@ -14,6 +14,7 @@ from foleylib.params.runs import (
     Control,
     Display,
     Evaluate,
+    Evaluator,
     Features,
     Filter,
     Judge,
@@ -48,6 +49,7 @@ class Params(Section):
     transfer: Transfer
     sensitivity: Sensitivity
     listening: Listening
+    evaluators: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Evaluator]
     evaluate: Evaluate
 
     def seeds_of(self, system: str) -> list[int]:
@@ -214,6 +216,10 @@ class Params(Section):
         for name in self.listening.runs:
             _known("an entry of listening.runs", name, self.rows())
         _known("evaluate.baseline", self.evaluate.baseline, self.runs, "runs")
+        for name in self.evaluate.further:
+            _known("an entry of evaluate.embedders", name, self.evaluators, "evaluators")
+        for name in set(self.evaluators) & {"judge", "clap", "logits", "text", "id", "labels"}:
+            raise ValueError(f"evaluators.{name}: that name is taken; give it another")
         return self
 
 

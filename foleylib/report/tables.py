@@ -191,6 +191,16 @@ def headlines(summary: pd.DataFrame, runs: Sequence[str], *, display: Displays =
     return by_run(table, runs, display)
 
 
+def by_embedder(
+    summary: pd.DataFrame, runs: Sequence[str], *, display: Displays = None, class_: str = "average"
+) -> pd.DataFrame:
+    """One row per run, and under the name of each embedder a column for each of its metrics."""
+    rows, table = summary[(summary["class"] == class_) & summary.run.isin(list(runs))], {}
+    for (embedder, metric), part in rows.groupby(["embedder", "metric"], sort=False):
+        table[embedder, metric_label(metric)] = _column(part, metric, runs, by_seed=has_seeds(rows))
+    return by_run(table, runs, display)
+
+
 def _column(rows: pd.DataFrame, metric: str, runs: Sequence[str], *, by_seed: bool) -> list[str]:
     """The cells of a metric, a run each."""
     rows = select(rows, metric=metric, runs=rows.run.unique())

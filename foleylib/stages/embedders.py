@@ -1,12 +1,15 @@
 """The networks that embed clips for the metrics, loaded once; quick scores on validation clips for choices."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from foleylib import paths
-from foleylib.evaluation.embeddings import Embeddings, embed_clips
+from foleylib.evaluation.embeddings import Embeddings, embed_clips, embed_with
 from foleylib.evaluation.quick import quick
 from foleylib.networks import judge
+from foleylib.networks.embedders import Embedder
 from foleylib.params.runs import Sampling
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
@@ -15,10 +18,11 @@ from foleylib.stages.sample import Drawer, class_rows, load_clap
 
 
 class Embedders:
-    """Judge and CLAP, loaded once: clips to the embeddings that all metrics are computed on."""
+    """Judge, CLAP and `further` evaluators (of `stages.evaluators`), loaded once: clips to the embeddings that all
+    metrics are computed on."""
 
-    def __init__(self, cfg: Params):
-        self.cfg, self.device = cfg, pick_device(cfg.device)
+    def __init__(self, cfg: Params, further: Mapping[str, Embedder] | None = None):
+        self.cfg, self.device, self.further = cfg, pick_device(cfg.device), further or {}
         self.judge = judge.load(paths.JUDGE, device=self.device)
         self.clap = load_clap(cfg)
         self.texts = class_rows(cfg).query("target >= 0").prompt  # the corpus' own, whatever a model was prompted with
@@ -27,7 +31,13 @@ class Embedders:
         """Embeddings of clips [shape=(N, T)] and of the prompts of their classes, or without a class of their own."""
         rate = self.cfg.corpus_of("sampling").rate
         labels, prompts = list(manifest.label), list(manifest.label.map(self.texts).fillna(manifest.prompt))
-        return embed_clips(waves, labels, prompts, judge=self.judge, clap=self.clap, rate=rate)
+        embedded = embed_clips(waves, labels, prompts, judge=self.judge, clap=self.clap, rate=rate)
+        if self.further:
+            found = embed_with(self.further, waves, [rate] * len(waves), texts=prompts)
+            embedded.arrays["id"] = np.array(manifest.id.tolist())
+            for name, evaluated in found.items():
+                embedded.arrays |= evaluated.arrays(name)
+        return embedded
 
 
 class Validation:

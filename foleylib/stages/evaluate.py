@@ -11,18 +11,22 @@ from joblib import Parallel, delayed
 from foleylib import paths
 from foleylib.datasets import samples
 from foleylib.datasets.manifest import digest
+from foleylib.evaluation import clips as sounds
 from foleylib.evaluation import scores
 from foleylib.evaluation.distribution import kad
-from foleylib.evaluation.embeddings import Embeddings
+from foleylib.evaluation.embeddings import Embeddings, described
 from foleylib.networks.unet import load_tuning
 from foleylib.params.settings import Params
 from foleylib.runtime import progress, weights_sha256, write_csv
+from foleylib.stages import evaluators
 from foleylib.stages.candidates import targets_of
 from foleylib.stages.embedders import Embedders
 from foleylib.stages.reference import reference
-from foleylib.stages.sample import load_run
 
 PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"  # paper, table, row, class, metric, value
+PROTOCOLS = PUBLISHED.with_name(
+    "published_protocols.csv"
+)  # paper, table, metric, and what is known of how it was taken
 
 
 def make(cfg: Params) -> pd.DataFrame:
@@ -31,14 +35,15 @@ def make(cfg: Params) -> pd.DataFrame:
     Writes results/evaluate/RUN.json (scores with protocol card), data/embeddings/RUN/SEED.npz, results/similarity.csv,
     results/validation.csv, results/summary.csv and results/metrics (headline numbers).
     """
-    embedders = Embedders(cfg)
+    embedders = Embedders(cfg, evaluators.load(cfg))
     evaluate(list(cfg.rows()), cfg, embedders)
     write_csv(similarities(cfg, embedders), paths.RESULTS / "similarity.csv")
     write_csv(on_validation(cfg, embedders), paths.RESULTS / "validation.csv")
     tables = {name: row.tables for name, row in cfg.rows().items()} | {"latent_clap": []}
     files = [paths.RESULTS / "evaluate" / f"{run}.json" for run in cfg.rows()]
     files.append(paths.RESULTS / "latent_clap.json")
-    summary = scores.summarise(files, tables, pd.read_csv(PUBLISHED), paths.ROOT)
+    protocols = pd.read_csv(PROTOCOLS, dtype=str, keep_default_na=False)
+    summary = scores.summarise(files, tables, pd.read_csv(PUBLISHED), protocols, paths.ROOT)
     write_csv(summary, paths.RESULTS / "summary.csv")
     scores.save_headlines(files, paths.RESULTS / "metrics")
     return summary
@@ -53,7 +58,7 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
     real, clips, embedded = embedders.embed(manifest, waves), {run: {} for run in names}, {}
     jobs = [(run, seed) for run in names for seed in samples.seeds(paths.clips_of(run))]
     for run, seed in progress(jobs, desc="embed"):
-        clips[run][seed], waves = load_run(run, seed)
+        clips[run][seed], waves = _clips_of(run, seed, cfg)
         embedded[run, seed] = embedders.embed(clips[run][seed], waves)
 
     # Scoring is bootstraps on small arrays: every core takes sets of clips.
@@ -64,10 +69,9 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
     )
     scored = dict(zip(embedded, progress(work, total=len(jobs), desc="score")))
 
-    weights = {
-        "judge": embedders.judge.sha256,
-        "clap": weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors"),
-    }
+    clap = {"network": "clap", "convention": "clap"}
+    clap["sha256"] = weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors")
+    used = described({"judge": embedders.judge}) | {"clap": clap} | described(embedders.further)
     for run in names:
         rows = [{**row, "seed": seed} for seed in clips[run] for row in scored[run, seed]]
         card = scores.card(
@@ -76,7 +80,8 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
             _how(run, cfg),
             models=_model_hashes(run, cfg),
             reference=digest(manifest),
-            embedders=weights,
+            evaluators=used,
+            paired=all(real.partners(embedded[run, seed]) is not None for seed in clips[run]),
             rate=cfg.corpus_of("sampling").rate,
             device=str(embedders.device),
             settings=cfg.evaluate,
@@ -85,6 +90,21 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
         for seed in clips[run]:
             embedded[run, seed].save(_embeddings_file(run, seed))
         scores.save(paths.RESULTS / "evaluate" / f"{run}.json", card, rows)
+
+
+def _clips_of(run: str, seed: int, cfg: Params) -> tuple[pd.DataFrame, np.ndarray]:
+    """Manifest and waves [shape=(N, T)] of a run's clips, refused with the list of all that are missing, broken or short."""
+    folder, corpus = paths.clips_of(run) / str(seed), cfg.corpus_of("sampling")
+
+    def fault(wave: np.ndarray, rate: int) -> str | None:
+        if (len(wave), rate) == (corpus.samples, corpus.rate):
+            return None
+        return f"{len(wave)} samples at {rate} Hz instead of {corpus.samples} at {corpus.rate}; sample the run again"
+
+    manifest = pd.read_parquet(folder / "manifest.parquet")
+    read, problems = sounds.read_clips([folder / path for path in manifest.path], fault)
+    sounds.refuse(problems)
+    return manifest, np.stack([wave for wave, _ in read])
 
 
 def _embeddings_file(run: str, seed: int) -> Path:

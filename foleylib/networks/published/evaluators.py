@@ -1,14 +1,16 @@
-"""The evaluators of the literature, PANNs (FD, IS, KL) and VGGish (FAD), from their files as published."""
+"""The evaluators of the literature, PANNs (FD, IS, KL), VGGish (FAD) and LAION's CLAP, from their files as published."""
 
 import pickle
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from foleylib.audio.mel import MelConfig
+from foleylib.networks import clap
 from foleylib.networks.embedders import Embedder
 from foleylib.networks.panns import PannsCnn, PannsConfig
-from foleylib.networks.vggish import FAD_16K, FAD_DCASE, Vggish
+from foleylib.networks.vggish import FAD_16K, FAD_DCASE, Vggish, VggishConvention
 from foleylib.runtime import weights_sha256
 
 # Kong et al. (2020), Table I and their released code.
@@ -27,6 +29,25 @@ PUBLISHED = {
 FIXED = ("spectrogram_extractor.", "logmel_extractor.")  # matrices that the PANNs files store beside the weights
 
 
+LAION = "laion_clap"  # a folder of `transformers.ClapModel`, as the Hub has laion/clap-htsat-unfused
+
+
+class ClapAudio(nn.Module):
+    """CLAP as a network of sounds that also reads text."""
+
+    def __init__(self, model: clap.Clap) -> None:
+        super().__init__()
+        self.clap = model
+
+    def forward(self, waves: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Waves [shape=(B, T)] at `clap.rate` to "embedding" [shape=(B, D), unit norm]."""
+        return {"embedding": self.clap.audio(waves)}
+
+    def embed_text(self, texts: list[str]) -> torch.Tensor:
+        """Embeddings [shape=(B, D), unit norm] of texts."""
+        return self.clap.embed_text(texts)
+
+
 def load_published(
     name: str,
     path: str | Path,
@@ -35,19 +56,24 @@ def load_published(
     pinned: bool = True,
     device: str | torch.device = "cpu",
 ) -> Embedder:
-    """The evaluator `name` of `PUBLISHED` from its PyTorch file, whose hash must be `sha256`.
+    """The evaluator `name` of `PUBLISHED` from its PyTorch file, or LAION's CLAP from its folder; the hash of either must
+    be `sha256`.
 
     Results that are compared with published numbers need a hash; `pinned=False` with `sha256=None` takes any file.
     """
-    if name not in PUBLISHED:
-        raise ValueError(f"name={name!r}: give one of {sorted(PUBLISHED)}")
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file; fetch the weights of {name} or correct the path")
+    if name not in (*PUBLISHED, LAION):
+        raise ValueError(f"name={name!r}: give one of {sorted([*PUBLISHED, LAION])}")
+    if not (Path(path).is_dir() if name == LAION else Path(path).is_file()):
+        raise ValueError(
+            f"{path}: no such {'folder' if name == LAION else 'file'}; fetch the weights of {name} or correct the path"
+        )
     actual = weights_sha256(path)
     if sha256 is None and pinned:
         raise ValueError(f"{path}: no sha256 is pinned for {name}; if you trust the file, set it to {actual}")
     if sha256 is not None and actual != sha256.lower():
         raise ValueError(f"{path}: sha256 is {actual}, not {sha256}; fetch {name} again")
+    if name == LAION:
+        return _load_clap(path, actual, device)
     network, config = PUBLISHED[name]
     with torch.random.fork_rng(devices=[]):
         model = network(config)
@@ -56,8 +82,17 @@ def load_published(
         _load(model, weights.get("model", weights))
     except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
         raise ValueError(f"{path}: not the weights of {name} as a plain state dict ({error})") from error
-    dim, rate = (config.embedding_dim, config.mel.rate) if network is PannsCnn else (128, config.rate)
-    return Embedder(name, dim, rate, actual, model.to(device))
+    if isinstance(config, VggishConvention):
+        return Embedder(name, 128, config.rate, actual, model.to(device), config.least, "vggish")
+    least = max(config.mel.hop * config.stride, config.mel.n_fft)
+    return Embedder(name, config.embedding_dim, config.mel.rate, actual, model.to(device), least)
+
+
+def _load_clap(folder: str | Path, sha256: str, device: str | torch.device) -> Embedder:
+    model = clap.load(folder, device)
+    if getattr(model.model.config.audio_config, "enable_fusion", False):
+        raise ValueError(f"{folder}: a CLAP with fusion, which scores do not use; fetch one without (unfused)")
+    return Embedder(LAION, model.dim, model.rate, sha256, ClapAudio(model))
 
 
 def _load(model: PannsCnn | Vggish, weights: dict[str, torch.Tensor]) -> None:

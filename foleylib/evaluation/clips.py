@@ -1,0 +1,62 @@
+"""Sound files that are to be scored: found in folders, read, and refused as a whole where any of them cannot be used."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from foleylib.audio.io import AudioError, read
+
+SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
+
+
+def find(folder: Path) -> list[tuple[str, Path]]:
+    """Class and path of every sound of a folder, in order; the class is the subfolder's name, "" of a sound without.
+
+    A folder has its sounds directly inside, or in one subfolder for each class.
+    """
+    if not folder.is_dir():
+        raise AudioError(
+            f"{folder}: no such folder; give one with sounds, or with a subfolder of sounds for each class"
+        )
+    bare, classes = _sounds(folder), [inside for inside in sorted(folder.iterdir()) if inside.is_dir()]
+    by_class = [(inside.name, path) for inside in classes for path in _sounds(inside)]
+    if bare and by_class:
+        raise AudioError(f"{folder}: sounds beside subfolders of sounds; put all of them in subfolders, or none")
+    if not bare and not by_class:
+        raise AudioError(f"{folder}: no sounds ({', '.join(SOUNDS)}) there or in its subfolders")
+    return by_class or [("", path) for path in bare]
+
+
+def _sounds(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SOUNDS and path.name[0] != ".")
+    twice = sorted({path.name for path in files if [other.stem for other in files].count(path.stem) > 1})
+    if twice:
+        raise AudioError(
+            f"{folder}: several files of one name, {', '.join(twice)}; clips are paired by name, keep one each"
+        )
+    return files
+
+
+def read_clips(
+    files: Sequence[Path], fault: Callable[[np.ndarray, int], str | None]
+) -> tuple[list[tuple[np.ndarray, int]], list[str]]:
+    """Waves [shape=(T,)] with their rates, and a line for every file that is missing, broken or has a `fault`."""
+    clips, problems = [], []
+    for path in files:
+        try:
+            wave, rate = read(path)
+        except AudioError as error:
+            problems.append(str(error))
+            continue
+        clips.append((wave, rate))
+        if (wrong := fault(wave, rate)) is not None:
+            problems.append(f"{path}: {wrong}")
+    return clips, problems
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Stop where clips have problems, with all of them: a score of the others would be of another set."""
+    if problems:
+        lines = "\n".join(f"- {line}" for line in problems)
+        raise AudioError(f"{len(problems)} clips cannot be scored, so nothing is:\n{lines}")

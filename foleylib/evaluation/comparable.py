@@ -1,0 +1,37 @@
+"""Whether a score of ours and a published number are measured alike: computed from the card of one and what is known of
+the other, never set."""
+
+from collections.abc import Mapping
+
+FACTS = ("embedder", "weights_sha256", "evaluation_set_sha256", "n", "convention")
+
+
+def comparable(ours: Mapping, published: Mapping | None) -> bool:
+    """Whether two scores have the same embedder with the same weights, evaluation set, number of clips and convention.
+
+    Each maps `FACTS` to values; a fact that is missing, None or empty is not known, and then nothing compares.
+    """
+    if published is None:
+        return False
+    pairs = [(ours.get(fact), published.get(fact)) for fact in FACTS]
+    return all(None not in pair and "" not in pair and str(pair[0]) == str(pair[1]) for pair in pairs)
+
+
+def facts_of(card: Mapping, score: Mapping) -> dict:
+    """The facts of one of our scores {metric, embedder, seed}, from the card it depends on; those a card lacks are None,
+    and all of them where it names no evaluators.
+
+    `n` counts the clips of the whole set; the convention is the embedder's and, after a semicolon, the metric's own.
+    """
+    if "evaluators" not in card:
+        return dict.fromkeys(FACTS)
+    evaluator = card["evaluators"].get(score["embedder"], {})
+    own = card.get("conventions", {}).get(score["metric"])
+    convention = "; ".join(filter(None, (evaluator.get("convention"), own)))
+    return {
+        "embedder": evaluator.get("network"),
+        "weights_sha256": evaluator.get("sha256"),
+        "evaluation_set_sha256": card.get("reference_sha256"),
+        "n": card["n"].get(str(score["seed"])),
+        "convention": convention or None,
+    }
