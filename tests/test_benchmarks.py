@@ -12,6 +12,7 @@ import torch
 from benchmarks import (
     corpus_preparation,
     economics,
+    frechet,
     judges,
     latent_clap_loss,
     models,
@@ -68,6 +69,15 @@ def test_corpus_preparation(run):
     cases = {"librosa loop": ["clips"], "prepare, jobs=1": ["clips"]}
     cases |= {"librosa.feature.melspectrogram": ["log-mel"], "mel.LogMel, 1 threads": ["log-mel"]}
     assert parts_by_case(run("corpus_preparation", *small)) == cases
+
+
+def test_frechet(run):
+    rows = run("frechet", "--dims", 8, 16, "--repeats", 2, columns=["value"])["rows"]
+    assert [row["case"] for row in rows] == [
+        f"{core}, {d} dimensions" for d in (8, 16) for core in (frechet.SQRTM, frechet.OURS)
+    ]
+    for theirs, ours in zip(rows[::2], rows[1::2]):
+        assert ours["value"] == pytest.approx(theirs["value"], rel=1e-9) and theirs["ratio"] == 1
 
 
 def test_training_step(run, tiny_root):
