@@ -14,6 +14,7 @@ from foleylib import paths
 from foleylib.datasets import features as cached
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets import samples
+from foleylib.evaluation.metrics import kl_divergence
 from foleylib.networks import judge as judges
 from foleylib.papers import latent_clap as sweeps
 from foleylib.papers import text_foley, transfer
@@ -34,6 +35,7 @@ from foleylib.stages import (
     thresholds,
 )
 from foleylib.stages.candidates import targets_of
+from foleylib.stages.reference import reference
 
 SPLITS = ["train"] * 5 + ["val"] * 4 + ["test"] * 4
 SAID = {
@@ -174,6 +176,10 @@ def test_scores_are_of_the_whole_set(cfg, summary):
     model, (clips, waves) = sample.load_clap(cfg), sample.load_run("ldm")
     cosine = (model.embed_audio(waves, 16000) * model.embed_text([SAID[id][0] for id in clips.id])).sum(1)
     assert rows["all", "clap_score", "clap"] == pytest.approx(cosine.mean().item(), abs=1e-5)
+    judge = judges.load(paths.JUDGE)
+    _, real = reference(cfg)
+    both = [judge.embed(x)["logits"] for x in (real[:3], waves)]
+    assert rows["all", "kl_pairs", "judge"] == pytest.approx(kl_divergence(*both), abs=1e-5)
     similar = pd.read_csv(paths.RESULTS / "similarity.csv").set_index(["run", "target"]).value
     assert similar["ldm", "text"] == pytest.approx(cosine.mean().item(), abs=1e-5) and ("tuning", "tuned") in similar
     validation = pd.read_csv(paths.RESULTS / "validation.csv")

@@ -35,7 +35,7 @@ STALE = {
     "foleylib/evaluation/statistics.py": {*SCORED, "latent_clap", *PAPERS},
     "foleylib/networks/judge.py": {"judge", "codec", *SCORED, "lambda_sweep", "targets"},
     "foleylib/networks/embedders.py": {"judge", "codec", *SCORED, "lambda_sweep", "targets"},
-    "foleylib/networks/vggish.py": {"evaluate", *PAPERS},
+    "foleylib/networks/vggish.py": SCORED,
     "foleylib/evaluation/folders.py": set(),
     "foleylib/networks/published/audioldm.py": set(),
     "foleylib/corpora/synth/foley.py": {"corpora", "sensitivity"},

@@ -52,8 +52,8 @@ class Embeddings:
     """Arrays by name, row i of each belonging to clip i of class `labels[i]`, "" without one.
 
     "judge" (N, D) and "logits" (N, C) are the judge's, "clap" (N, D) is CLAP's of the clip, "text" (N, D) of its prompt.
-    Every further evaluator has its NAME (N, D) or (N, W, D), a classifier "NAME.logits" too and a CLAP "NAME.text"; with
-    them comes "id" (N,), by which clips are paired.
+    "id" (N,) is what clips are paired by. Every further evaluator has its NAME (N, D) or (N, W, D), a classifier "NAME.logits"
+    too and a CLAP "NAME.text".
     """
 
     labels: np.ndarray

@@ -11,8 +11,6 @@ from foleylib.evaluation.frechet import fad
 from foleylib.evaluation.metrics import clap_score, inception_score, kl_divergence
 from foleylib.evaluation.quick import judge_hits
 
-FAD_ON = ("clap", "fad_16k", "fad_dcase")  # embedders whose Frechet distance is called FAD; that of others is FD
-
 
 def paired_scores(
     reference: Embeddings,
@@ -23,7 +21,7 @@ def paired_scores(
     seed: int,
     judge_labels: Sequence[str] = (),
 ) -> list[dict]:
-    """Every metric that the embeddings allow.
+    """Every metric that the embeddings allow. The Frechet distance is called "fd" on a classifier, "fad" on others.
 
     Parameters
     ----------
@@ -41,26 +39,16 @@ def paired_scores(
     def add(embedder: str, **values: float) -> None:
         rows.extend({"metric": name, "embedder": embedder, "value": float(value)} for name, value in values.items())
 
-    for embedder in embedders_of(generated):
-        x, y = reference[embedder], generated[embedder]
-        add(embedder, **{"fad" if embedder in FAD_ON else "fd": fad(x, y), "kad": kad(x, y)})
-        add(embedder, **density_coverage(x, y)._asdict())
-    for name in logits_of(generated):
-        parts = max(1, min(splits, len(generated) // 10))
-        inception = inception_score(generated[name], splits=parts, seed=seed).mean
-        embedder = name.removesuffix("logits").removesuffix(".") or "judge"
-        add(embedder, **{"is": inception, "kl": kl_divergence(partners[name], generated[name])})
-    add("clap", clap_score=clap_score(generated["clap"], generated["text"]))
+    for name in ("judge", "clap", *generated.further):
+        x, y = reference.by(name), generated.by(name)
+        add(name, **{"fad" if y.logits is None else "fd": fad(x.windows, y.windows), "kad": kad(x.points, y.points)})
+        add(name, **density_coverage(x.points, y.points)._asdict())
+        if y.logits is not None:
+            parts = max(1, min(splits, len(generated) // 10))
+            inception = inception_score(y.logits, splits=parts, seed=seed).mean
+            add(name, **{"is": inception, "kl": kl_divergence(partners.by(name).logits, y.logits)})
+        if y.text is not None:
+            add(name, clap_score=clap_score(y.points, y.text))
     if set(generated.labels) <= set(judge_labels):
         add("judge", judge_accuracy=judge_hits(generated, judge_labels).mean())
     return rows
-
-
-def embedders_of(clips: Embeddings) -> list[str]:
-    """The networks that have embedded the clips."""
-    return [name for name in clips.arrays if name != "text" and not name.endswith("logits")]
-
-
-def logits_of(clips: Embeddings) -> list[str]:
-    """The arrays that are a classifier's logits: "logits" of the judge, "NAME.logits" of others."""
-    return [name for name in clips.arrays if name.endswith("logits")]

@@ -39,8 +39,8 @@ def score(
     the mean posteriors of a class (prompts, not clips, are paired). Further evaluators have all metrics that suit them
     (`compared.all_metrics`), after these.
     Intervals are bootstraps over the run's clips, drawn class by class as they were made, with the reference held fixed;
-    those of accuracies are Wilson's. Where no clip has a class, only the whole set is scored, without KL and without the
-    judge's accuracy, and "average" repeats it.
+    those of accuracies are Wilson's. Where no clip has a class, only the whole set is scored, with KL between each clip
+    and the one of its id and without the judge's accuracy, and "average" repeats it.
 
     Returns
     -------
@@ -87,6 +87,8 @@ def _rows(
     else:
         table.append(("kl", "judge", of["judge"].kl_of_means()))
     partners = reference.partners(generated)
+    if partners is not None and not generated.has_classes:
+        table.append(("kl_pairs", "judge", of["judge"].kl_of_pairs(partners, "softmax")))
     for further in generated.further:
         metrics = all_metrics(of[further], whole=name == "all", partners=partners)
         table += [(metric, further, interval) for metric, interval in metrics]

@@ -15,6 +15,7 @@ from foleylib.params.settings import Params
 from foleylib.params.systems import System
 from foleylib.runtime import clip_seeds, fingerprint, progress, write_csv
 from foleylib.sampling.sampler import SamplerOptions
+from foleylib.stages import evaluators
 from foleylib.stages.embedders import Embedders
 from foleylib.stages.finetune import training_key, tune
 from foleylib.stages.reference import evenly, reference
@@ -27,7 +28,7 @@ class Scorer:
     def __init__(self, corpus: str, cfg: Params):
         # A copy that is not checked: runs, which have a corpus of their own, are not looked at here.
         self.cfg = cfg.model_copy(update={"sampling": cfg.sampling.changed(corpus=corpus)})
-        self.embedders = Embedders(self.cfg)
+        self.embedders = Embedders(self.cfg, evaluators.load(cfg))
         self.drawer = Drawer(paths.FOUNDATION / "ldm", self.cfg, clap=self.embedders.clap)
         self.real, self.partners = {}, {}
         for split, count in cfg.transfer.clips.items():

@@ -32,9 +32,9 @@ class Embedders:
         rate = self.cfg.corpus_of("sampling").rate
         labels, prompts = list(manifest.label), list(manifest.label.map(self.texts).fillna(manifest.prompt))
         embedded = embed_clips(waves, labels, prompts, judge=self.judge, clap=self.clap, rate=rate)
+        embedded.arrays["id"] = np.array(manifest.id.tolist())
         if self.further:
             found = embed_with(self.further, waves, [rate] * len(waves), texts=prompts)
-            embedded.arrays["id"] = np.array(manifest.id.tolist())
             for name, evaluated in found.items():
                 embedded.arrays |= evaluated.arrays(name)
         return embedded

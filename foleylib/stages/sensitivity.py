@@ -18,6 +18,7 @@ from foleylib.evaluation.paired import paired_scores
 from foleylib.networks import pipeline as pipelines
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device, progress, write_csv
+from foleylib.stages import evaluators
 from foleylib.stages.embedders import Embedders
 from foleylib.stages.reference import evenly, reference
 from foleylib.stages.sample import corpus_front_end, load_pipeline
@@ -38,7 +39,7 @@ def make(cfg: Params) -> pd.DataFrame:
     -------
     DataFrame [damage, share, draw, metric, embedder, value]
     """
-    embedders = Embedders(cfg)
+    embedders = Embedders(cfg, evaluators.load(cfg))
     manifest, waves = reference(cfg)
     rows = evenly(manifest, cfg.sensitivity.clips, "sensitivity.clips")
     manifest, waves = manifest.iloc[rows].reset_index(drop=True), torch.from_numpy(waves[rows])
@@ -128,8 +129,10 @@ def _events(
 
 def _retold(clips: Embeddings, texts: list[str] | None, clap) -> Embeddings:
     """The embeddings with other texts than those of the clips' classes."""
-    arrays = {} if texts is None else {"text": clap.embed_text(texts).cpu().numpy()}
-    return Embeddings(clips.labels, clips.arrays | arrays)
+    if texts is None:
+        return clips
+    kept = {name: values for name, values in clips.arrays.items() if not name.endswith(".text")}
+    return Embeddings(clips.labels, kept | {"text": clap.embed_text(texts).cpu().numpy()})
 
 
 def _first_of_class(manifest: pd.DataFrame, waves: torch.Tensor) -> torch.Tensor:
