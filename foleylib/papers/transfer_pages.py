@@ -48,7 +48,7 @@ def best_on_test(tuned: pd.DataFrame) -> pd.DataFrame:
     rows = tuned[tuned.split == "test"]
     rows = rows.assign(worse=[v if METRICS[m].better == "lower" else -v for v, m in zip(rows.value, rows.metric)])
     best = rows.groupby(["corpus", "setting", "seed", "metric", "embedder"]).worse.idxmin()
-    return rows.loc[best].drop(columns="worse").reset_index(drop=True)
+    return rows.loc[best.sort_values()].drop(columns="worse").reset_index(drop=True)
 
 
 def differences(scores: pd.DataFrame) -> pd.DataFrame:
