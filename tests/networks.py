@@ -34,3 +34,16 @@ def frozen(config=TINY, seed=0):
         torch.manual_seed(seed)  # of the dropout, which is on while the batch norms see their batch
         model.train()(noise(16, config.channels, 8, config.bands, seed=9))
     return model.eval()
+
+
+class Levels(torch.nn.Module):
+    """Embeds a wave by the level of its quarters; its logits are their logarithms. With `window`, an embedding a window."""
+
+    def __init__(self, window=None):
+        super().__init__()
+        self.scale, self.window = torch.nn.Parameter(torch.ones(())), window
+
+    def forward(self, waves):
+        waves = waves if self.window is None else waves.unfold(1, self.window, self.window)
+        level = self.scale * torch.stack([part.abs().mean(-1) for part in waves.chunk(4, dim=-1)], dim=-1)
+        return {"embedding": level} if self.window else {"embedding": level, "logits": (level + 1e-3).log()}

@@ -71,7 +71,15 @@ def cfg(tiny, tiny_models, tmp_path_factory):
     own["controls"] |= {source: {"name": source, "source": source} for source in ("train", "medoid", "noise")}
     own["selection"]["pool"] = 6
     clips = {"val": 4, "test": 4}
-    own["transfer"] = {"untuned": ["said"], "corpora": ["said"], "seeds": [0], "steps": 1, "every": 1, "clips": clips}
+    own["transfer"] = {
+        "untuned": ["said"],
+        "corpora": ["said"],
+        "seeds": [0],
+        "steps": 1,
+        "scratch_lr": 1e-3,
+        "every": 1,
+        "clips": clips,
+    }
     with pytest.MonkeyPatch.context() as patch:
         inside(root, patch)
         yield type(tiny).model_validate(own)
@@ -210,7 +218,7 @@ def test_the_sweep_of_lambda_is_scored_on_validation_clips(cfg, sampled):
 def test_the_transfer_benchmark_samples_each_clip_under_its_own_caption(cfg, sampled):
     untuned, tuned = transfer.compare(cfg)
     assert set(tuned.setting) == set(SETTINGS) and tuned.value.notna().all() and untuned.value.notna().all()
-    assert {"kl", "kad", "clap_score"} <= set(tuned.metric) and "judge_accuracy" not in set(tuned.metric)
+    assert {"kl_pairs", "kad", "clap_score"} <= set(tuned.metric) and "judge_accuracy" not in set(tuned.metric)
     manifest, partners = transfer.Scorer("said", cfg).partners["test"]
     model = sample.load_clap(cfg)
     texts = model.embed_text([SAID[id][0] for id in manifest.id]).cpu().numpy()

@@ -110,6 +110,8 @@ def test_the_challenges_evaluation_set_is_the_test_split(tmp_path):
     assert {clip["id"]: clip["split"] for clip in alone} == dict(
         zip(*[manifest[manifest.split != "test"][c] for c in ("id", "split")])
     )
+    with pytest.raises(CorpusError, match="test is what the corpus itself gives to some clips; give it no share"):
+        list_clips(corpus("dcase2023t7", tmp_path / "in", split_fractions={"train": 0.8, "test": 0.2}))
     (evaluation / "rain/000.wav").unlink()
     (evaluation / "rain/001.wav").unlink()
     with pytest.raises(CorpusError, match="eval/ has no sound of Rain"):

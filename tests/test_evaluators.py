@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from networks import Levels
 from scipy.special import softmax
 
 from foleylib import paths
@@ -102,7 +103,7 @@ def test_golden_panns_through_the_stage(stage, golden):
     rain = kl_of_means(posteriors[[0, 1]], posteriors[[1, 1, 0]])
     assert values(content, "Rain")["kl"] == pytest.approx(rain, rel=1e-3, abs=1e-6)
     assert found["kl"] == pytest.approx(values(content, "average")["kl"]) and "kl_pairs" not in found
-    assert content["card"]["pairs"].startswith("no ids in common")
+    assert content["card"]["pairs"].startswith("not paired")
     facts = content["card"]["evaluators"]["mine"]
     assert (facts["network"], facts["convention"], len(facts["sha256"])) == ("cnn14_16k", "cnn14_16k", 64)
 
@@ -175,21 +176,8 @@ def test_settings_name_known_evaluators(tiny):
 # ---- embedding
 
 
-class Statistics(torch.nn.Module):
-    """Embeds a wave by the level of its quarters; its logits are their logarithms. With `window`, an embedding a window."""
-
-    def __init__(self, window=None):
-        super().__init__()
-        self.scale, self.window = torch.nn.Parameter(torch.ones(())), window
-
-    def forward(self, waves):
-        waves = waves if self.window is None else waves.unfold(1, self.window, self.window)
-        level = self.scale * torch.stack([part.abs().mean(-1) for part in waves.chunk(4, dim=-1)], dim=-1)
-        return {"embedding": level} if self.window else {"embedding": level, "logits": (level + 1e-3).log()}
-
-
 def network(rate=16000, window=None, name="levels"):
-    return Embedder(name, 4, rate, "f" * 64, Statistics(window), least=window or 1)
+    return Embedder(name, 4, rate, "f" * 64, Levels(window), least=window or 1)
 
 
 def test_clips_are_resampled_once_a_rate(monkeypatch):
@@ -308,7 +296,7 @@ def test_further_rows_come_after_those_of_judge_and_clap():
     bare = [
         Embeddings(c.labels, {k: c[k] for k in ("judge", "logits", "clap", "text")}) for c in (reference, generated)
     ]
-    options = {"judge_labels": LABELS, "settings": SETTINGS}
+    options = {"judge_labels": LABELS, "settings": SETTINGS, "paired": True}
     rows, alone = scores.score(reference, generated, **options), scores.score(*bare, **options)
     kept = [row for row in rows if row["embedder"] in ("judge", "clap")]
     assert [json.dumps(row) for row in kept] == [json.dumps(row) for row in alone]
@@ -323,6 +311,8 @@ def test_further_rows_come_after_those_of_judge_and_clap():
     assert metrics(rows, "Rain", "panns") == metrics(rows, "average", "panns") == [*common, "fd", *pairs]
     other = clips(1, [f"other-{i}" for i in range(12)])
     unpaired = scores.score(reference, other, **options)
+    by_chance = scores.score(reference, generated, **options | {"paired": False})  # equal ids may be chance
+    assert "kl_pairs" not in metrics(by_chance, "all", "panns")
     assert "kl" in metrics(unpaired, "all", "panns") and "kl_pairs" not in metrics(unpaired, "all", "panns")
 
 

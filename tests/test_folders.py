@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from networks import Levels
 
 from foleylib.audio.io import AudioError
 from foleylib.evaluation import stored
@@ -21,25 +22,15 @@ from foleylib.networks.embedders import Embedder
 OPTIONS = Options(bootstrap=10, splits=2)
 
 
-class Levels(torch.nn.Module):
-    """Embeds a wave by the level of its quarters, or of those of each window; its logits are their logarithms. It reads
-    texts by their length."""
-
-    def __init__(self, window):
-        super().__init__()
-        self.scale, self.window = torch.nn.Parameter(torch.ones(())), window
-
-    def forward(self, waves):
-        waves = waves if self.window is None else waves.unfold(1, self.window, self.window)
-        level = self.scale * torch.stack([part.abs().mean(-1) for part in waves.chunk(4, dim=-1)], dim=-1)
-        return {"embedding": level} if self.window else {"embedding": level, "logits": (level + 1e-3).log()}
+class Reading(Levels):
+    """It reads texts by their length."""
 
     def embed_text(self, texts):
         return torch.tensor([[len(text), 1.0, 1.0, 1.0] for text in texts])
 
 
 def evaluator(name="levels", rate=8000, window=None):
-    return Embedder(name, 4, rate, "f" * 64, Levels(window), least=window or 4)
+    return Embedder(name, 4, rate, "f" * 64, Reading(window), least=window or 4)
 
 
 BOTH = {"windows": evaluator("fad_16k", window=400), "net": evaluator("cnn14")}
@@ -74,7 +65,7 @@ def values(table, class_="all"):
 
 def test_scores_of_two_folders(tmp_path):
     ours, theirs = folder(tmp_path / "a", 0, rate=8000), folder(tmp_path / "b", 1, rate=8000, level=0.12)
-    table, card = score_folder(ours, theirs, BOTH, options=OPTIONS)
+    table, card = score_folder(ours, theirs, BOTH, options=OPTIONS, paired=True)
     assert list(table) == COLUMNS and (table.n == 10).all() and (table.note == "").all() and table.value.notna().all()
     found = values(table)
     x, y = (embeddings(root, BOTH["net"]) for root in (theirs, ours))
@@ -85,8 +76,10 @@ def test_scores_of_two_folders(tmp_path):
     assert found["windows", "fad"] == pytest.approx(fad(x, y)) and x.shape == (10, 4, 4)
     assert set(card["evaluators"]["net"].values()) == {"cnn14", "f" * 64} and card["pairs"].startswith("by id")
     assert card["n"] == card["reference"]["n"] == 10 and card["clips_sha256"] != card["reference"]["sha256"]
-    again = score_folder(ours, theirs, BOTH, options=OPTIONS)
+    again = score_folder(ours, theirs, BOTH, options=OPTIONS, paired=True)
     assert again[0].equals(table) and again[1] == card
+    apart, of_apart = score_folder(ours, theirs, BOTH, options=OPTIONS)  # equal names may be chance
+    assert ("net", "kl_pairs") not in values(apart) and of_apart["pairs"].startswith("not paired")
     same, of_same = score_folder(theirs, theirs, {"net": BOTH["net"]}, options=OPTIONS)
     assert values(same)["net", "fd"] == pytest.approx(0, abs=1e-9)
     assert of_same["clips_sha256"] == of_same["reference"]["sha256"] == card["reference"]["sha256"]
@@ -100,7 +93,9 @@ def test_any_rate_length_format_and_channels(tmp_path):
     clip(mixed / "stereo.flac", 5, channels=2)
     table, card = score_folder(mixed, plain, BOTH, options=OPTIONS)
     assert card["n"] == 11 and (table.n == 11).all() and table.value.notna().all()
-    assert card["pairs"].startswith("no ids in common") and ("net", "kl_pairs") not in values(table)
+    assert card["pairs"].startswith("not paired") and ("net", "kl_pairs") not in values(table)
+    with pytest.raises(ValueError, match="paired: .* has not one clip of the same name for each in"):
+        score_folder(mixed, plain, BOTH, options=OPTIONS, paired=True)
 
 
 def test_more_files_than_are_read_at_once(tmp_path, monkeypatch):
@@ -163,7 +158,7 @@ def test_own_statistics_stand_for_their_folder(tmp_path):
     assert set(lost[lost.embedder == "windows"].metric) == set(OF_REFERENCE)
     assert set(lost[lost.embedder == "net"].metric) == {*OF_REFERENCE, "kl"}
     assert card["reference"]["kind"] == "statistics" and card["reference"]["rows"] == {"all": 40}
-    other = {"net": Embedder("cnn14", 4, 8000, "e" * 64, Levels(None))}
+    other = {"net": Embedder("cnn14", 4, 8000, "e" * 64, Reading(None))}
     with pytest.raises(ValueError, match="are of weights ffff.*, not of those given"):
         score_folder(ours, file, other, options=OPTIONS)
 

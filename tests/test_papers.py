@@ -6,6 +6,7 @@ import pytest
 
 from foleylib import paths
 from foleylib.datasets import samples
+from foleylib.evaluation.differences import paired_differences
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.papers import latent_clap, pages, text_foley
 from foleylib.runtime import write_csv
@@ -227,7 +228,7 @@ def test_paired_differences():
     rows += [("average", "kad", "judge", "tuning", 0, 5.0), ("average", "kad", "judge", "large", 1, 5.0)]
     summary = pd.DataFrame(rows, columns=["class", "metric", "embedder", "run", "seed", "value"])
     summary = pd.concat([summary, summary])  # a run that answers to two tables is there twice
-    table = pages.paired_differences(summary, [("tuning", "ldm"), ("large", "ldm")])
+    table = paired_differences(summary, [("tuning", "ldm"), ("large", "ldm")])
     assert list(table.columns) == ["run", "minus", "metric", "mean", "low", "high", "seeds"]
     table = table.set_index(["metric", "run"])
     assert list(table.index) == [(metric, run) for metric in ("kad", "fad") for run in ("tuning", "large")]

@@ -10,6 +10,7 @@ import torch
 from foleylib import paths
 from foleylib.corpora.prepare import prepare
 from foleylib.corpora.synth import render
+from foleylib.datasets import manifest as manifests
 from foleylib.stages import sensitivity
 from foleylib.stages.reference import reference
 
@@ -19,7 +20,7 @@ def cfg(project, tiny):
     """Settings, and a foundation's corpus with other classes than the sampled one."""
     other = tiny.corpora["broad"].changed(classes=["Bell", "Saw"], clips_per_class={"train": 1, "val": 1, "test": 3})
     prepare("broad", other, paths.CLIPS / "broad")
-    changes = {"clips": 8, "scored": 6, "shares": [0.0, 0.5, 1.0], "draws": 3, "interferers": 2}
+    changes = {"clips": 4, "scored": 3, "shares": [0.0, 0.5, 1.0], "draws": 3, "interferers": 2}
     yield tiny.changed(sensitivity=tiny.sensitivity.changed(**changes))
     shutil.rmtree(paths.CLIPS / "broad")
 
@@ -43,7 +44,7 @@ def test_whole_clips_score_alike_under_every_damage(frame):
     at_first = frame[(frame.share == 0) & ~frame.damage.isin(["order"])]
     spread = at_first.groupby(["draw", "metric", "embedder"]).value.agg(np.ptp)
     assert spread.max() < 1e-9
-    assert at_first[at_first.metric == "kl"].value.abs().max() < 1e-4  # each clip is its own partner
+    assert at_first[at_first.metric == "kl_pairs"].value.abs().max() < 1e-4  # each clip is its own partner
 
 
 def test_silence_is_the_worst_and_a_repeated_clip_leaves_pairs_alone(frame):
@@ -76,6 +77,36 @@ def test_scenes_backwards_have_the_same_sounds():
     assert not np.allclose(wave, other) and other.shape == wave.shape
     keys = ("events", "parameters", "label")
     assert [{k: p[k] for k in keys} for p in reverse[::-1]] == [{k: p[k] for k in keys} for p in parts]
+
+
+def test_clips_that_are_damaged_are_not_their_own_reference(cfg, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        sensitivity, "_scored", lambda damage, real, whole, *rest: given.append((damage, real, whole)) or []
+    )
+    sensitivity.make(cfg)
+    ids = {damage: (set(real["id"]), set(whole["id"])) for damage, real, whole in given}
+    real, whole = ids["noise"]
+    assert len(real) == len(whole) == 4 and not real & whole
+    order = next((real, whole) for damage, real, whole in given if damage == "order")
+    assert not np.allclose(order[0]["clap"], order[1]["clap"])  # other scenes
+    with pytest.raises(ValueError, match="sensitivity.clips is 7 of 8 test clips: leave some as the reference"):
+        sensitivity.make(cfg.changed(sensitivity=cfg.sensitivity.changed(clips=7)))
+
+
+def test_some_other_classes_may_be_the_sampled_ones_by_another_name(cfg, project):
+    few = cfg.changed(sensitivity=cfg.sensitivity.changed(excluded=["Saw"], interferers=1))
+    clips = sensitivity._interferers(3, few, np.random.default_rng(0))
+    bells = [wave for wave in manifests.read_waves(paths.CLIPS / "broad", _test_clips("Bell"))]
+    assert all(any(np.array_equal(clip, bell) for bell in bells) for clip in clips)
+    with pytest.raises(ValueError, match=r"sensitivity.excluded names \['Dog'\], no classes of corpora.broad"):
+        wrong = cfg.sensitivity.changed(excluded=["Dog"])
+        sensitivity._interferers(3, cfg.changed(sensitivity=wrong), np.random.default_rng(0))
+
+
+def _test_clips(label):
+    manifest = manifests.load(paths.CLIPS / "broad")
+    return manifest[(manifest.split == "test") & (manifest.label == label)]
 
 
 def test_missing_classes_are_told(cfg, project):

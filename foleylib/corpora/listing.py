@@ -164,6 +164,12 @@ def by_hash(clips: list[dict], fractions: dict[str, float], seed: int) -> list[d
     split of their own, those of a challenge's evaluation set, keep it."""
     if abs(sum(fractions.values()) - 1) > 1e-6:
         raise CorpusError(f"split_fractions={fractions}: give shares >= 0 that sum to 1, such as train .8, test .2")
+    given = {clip["split"] for clip in clips if "split" in clip}
+    if mixed := sorted(split for split in given if fractions.get(split)):
+        raise CorpusError(
+            f"split_fractions={fractions}: {mixed[0]} is what the corpus itself gives to some clips; give it no share, so "
+            "that others do not come among them"
+        )
     return [{"split": _hashed_split(clip["source_group"], fractions, seed), **clip} for clip in clips]
 
 

@@ -22,7 +22,7 @@ NO_INTERVAL = (float("nan"),) * 3
 SUBSET = 100  # clips in a subset of the kernel distance, or all of a smaller set
 LEAST_OF_INFINITY = 8  # rows from which FAD-infinity has three sizes to extrapolate from
 OF_REFERENCE = ("kad", "coverage", "density", "kernel_distance")  # need the reference's own clips
-PAIRS = {True: "by id: kl_pairs", False: "no ids in common: kl, of mean posteriors"}
+PAIRS = {True: "by id: kl_pairs", False: "not paired: kl, of mean posteriors"}
 
 
 class Settings(Protocol):
@@ -134,8 +134,8 @@ def all_metrics(compared: Compared, *, whole: bool, partners: np.ndarray | None 
     return table
 
 
-def conventions(settings: Settings) -> dict[str, str]:
-    """How metrics are taken that are taken in several ways: for cards, and to tell whether published numbers compare."""
+def conventions(settings: Settings, n: int) -> dict[str, str]:
+    """How metrics are taken that are taken in several ways: for cards, and to tell whether published numbers compare; `n` clips."""
     points = "clips are the means of their windows"
     return {
         "kad": f"Gaussian kernel, bandwidth the median distance of two reference clips, times 100; {points}",
@@ -143,7 +143,7 @@ def conventions(settings: Settings) -> dict[str, str]:
         "density": f"{NEIGHBOURS} nearest neighbours; {points}",
         "kernel_distance": f"100 subsets of {SUBSET} clips or of all, seed {settings.seed}; {points}",
         "fad_infinity": f"25 sizes from a quarter of the rows, drawn without replacement, seed {settings.seed}",
-        "is": f"{settings.splits} splits, seed {settings.seed}",
+        "is": f"{min(settings.splits, n // 2)} splits, seed {settings.seed}",
         "kl": "mean posteriors of each class",
         "kl_pairs": "softmax of pairs",
         "kl_pairs_sigmoid": "sigmoid of pairs",

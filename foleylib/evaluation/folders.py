@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,9 @@ class ClipSet:
     def classes(self) -> list[str]:
         return [_plain(name) for name in self.shown]
 
-    def rows(self, class_: str | None) -> np.ndarray:
-        """Numbers of the clips of a class, of all without one."""
-        return np.array([i for i, name in enumerate(self.classes) if class_ in (None, name)], dtype=int)
+    def rows(self, classes: list[str]) -> np.ndarray:
+        """Numbers of the clips of some classes, of all where none is given."""
+        return np.array([i for i, name in enumerate(self.classes) if name in classes or not classes], dtype=int)
 
 
 Statistics = dict[str, dict[str, Gaussian]]  # class, "" for a whole set -> evaluator -> mean and covariance
@@ -62,6 +63,7 @@ def score_folder(
     evaluators: Mapping,
     *,
     captions: Mapping[str, str] | None = None,
+    paired: bool = False,
     options: Options = DEFAULTS,
 ) -> tuple[pd.DataFrame, dict]:
     """Every metric of a folder of sounds by every evaluator, and the card that these numbers depend on.
@@ -77,6 +79,8 @@ def score_folder(
         Against statistics by class, only classes are scored.
     evaluators : name -> `embedders.Embedder`
     captions : the path in the folder without its suffix -> text, of every generated clip, for the CLAP score
+    paired : whether files of one name (and class) belong together, so that KL is taken between them; numbered files of two
+        folders often have the same names by chance
 
     Returns
     -------
@@ -90,8 +94,10 @@ def score_folder(
     if not evaluators:
         raise ValueError("evaluators is empty: give at least one, by name")
     ours, theirs = _read(Path(generated), Path(reference), evaluators, captions)
-    scored = [row for name in evaluators for row in _rows_of(name, ours, theirs, options)]
-    return pd.DataFrame(scored)[COLUMNS], _card(ours, theirs, evaluators, options)
+    if paired and not (isinstance(theirs, ClipSet) and partners_of(theirs.ids, ours.ids) is not None):
+        raise ValueError(f"paired: {reference} has not one clip of the same name for each in {generated}")
+    scored = [row for name in evaluators for row in _rows_of(name, ours, theirs, paired, options)]
+    return pd.DataFrame(scored)[COLUMNS], _card(ours, theirs, evaluators, paired, options)
 
 
 def store_statistics(folder: str | Path, evaluators: Mapping, path: str | Path) -> Path:
@@ -153,49 +159,52 @@ def _joined(parts: list[Evaluated]) -> Evaluated:
     return Evaluated(windows, *(None if values[0] is None else np.concatenate(values) for values in (logits, text)))
 
 
-def _rows_of(name: str, ours: ClipSet, theirs: ClipSet | Statistics, options: Options) -> list[dict]:
-    """The scores by one evaluator: of the whole set, of each class, and their mean."""
+def _rows_of(name: str, ours: ClipSet, theirs: ClipSet | Statistics, paired: bool, options: Options) -> list[dict]:
+    """The scores by one evaluator: of the whole set, beside the clips of its classes, of each class, and their mean."""
     known = set(theirs.classes if isinstance(theirs, ClipSet) else theirs)
     classes = {_plain(label): label for label in ours.shown} if known - {""} else {}
     classes.pop("", None)
     if lacking := [label for key, label in classes.items() if key not in known]:
         raise ValueError(f"the reference has no class {', '.join(lacking)}; it has {', '.join(sorted(known))}")
-    paired = isinstance(theirs, ClipSet) and partners_of(theirs.ids, ours.ids) is not None
-    rows = []
+    rows, sizes = [], Counter(ours.classes)
+    if single := [label for key, label in classes.items() if sizes[key] < 2]:
+        raise ValueError(
+            f"class {', '.join(single)} has a single clip, and a score needs two: add to it or leave it out"
+        )
     if isinstance(theirs, ClipSet) or "" in theirs:
-        rows += _rows("all", None, name, ours, theirs, paired, options)
+        rows += _rows("all", list(classes), name, ours, theirs, paired, options)
     elif not classes:
         raise ValueError(
             f"the reference has statistics of {', '.join(sorted(known))}: put the clips in folders so named"
         )
-    by_class = [_rows(label, key, name, ours, theirs, paired, options) for key, label in classes.items()]
+    by_class = [_rows(label, [key], name, ours, theirs, paired, options) for key, label in classes.items()]
     rows += [row for of_class in by_class for row in of_class]
     return rows + (over_classes(by_class, options.level) if by_class else [])
 
 
 def _rows(
     shown: str,
-    class_: str | None,
+    classes: list[str],
     name: str,
     ours: ClipSet,
     theirs: ClipSet | Statistics,
     paired: bool,
     options: Options,
 ) -> list[dict]:
-    """The scores of one class, or of all clips, by one evaluator."""
-    mine, partners = ours.rows(class_), None
+    """The scores of one class, or of all (or of clips without any), by one evaluator."""
+    mine, partners = ours.rows(classes), None
     generated = ours.found[name].at(mine)
     if isinstance(theirs, ClipSet):
-        others = theirs.rows(class_)
+        others = theirs.rows(classes)
         reference = theirs.found[name].at(others)
         if paired:
             partners = partners_of([theirs.ids[i] for i in others], [ours.ids[i] for i in mine])
     else:
-        reference = theirs[class_ or ""][name]
+        reference = theirs["" if shown == "all" else classes[0]][name]
     groups = group_rows(ours.classes[i] for i in mine)
     compared = Compared(reference, generated, groups, options)
     table = [
-        (metric, interval, "") for metric, interval in all_metrics(compared, whole=class_ is None, partners=partners)
+        (metric, interval, "") for metric, interval in all_metrics(compared, whole=shown == "all", partners=partners)
     ]
     if isinstance(reference, Gaussian):
         lost = OF_REFERENCE + (("kl",) if generated.logits is not None else ())
@@ -204,11 +213,10 @@ def _rows(
     return [{**common, "metric": m, **dict(zip(NUMBERS, values)), "note": note} for m, values, note in table]
 
 
-def _card(ours: ClipSet, theirs: ClipSet | Statistics, evaluators: Mapping, options: Options) -> dict:
+def _card(ours: ClipSet, theirs: ClipSet | Statistics, evaluators: Mapping, paired: bool, options: Options) -> dict:
     """What the numbers depend on."""
     if isinstance(theirs, ClipSet):
         reference = {"kind": "clips", "n": len(theirs.ids), "sha256": theirs.sha256}
-        paired = partners_of(theirs.ids, ours.ids) is not None
     else:
         counts = {key or "all": next(iter(part.values())).n for key, part in theirs.items()}
         lines = [
@@ -216,13 +224,13 @@ def _card(ours: ClipSet, theirs: ClipSet | Statistics, evaluators: Mapping, opti
             for c, part in theirs.items()
             for n, g in part.items()
         ]
-        reference, paired = {"kind": "statistics", "rows": counts, "sha256": _digest(lines)}, False
+        reference = {"kind": "statistics", "rows": counts, "sha256": _digest(lines)}
     return {
         "n": len(ours.ids),
         "clips_sha256": ours.sha256,
         "reference": reference,
         "evaluators": described(evaluators),
-        "conventions": conventions(options),
+        "conventions": conventions(options, len(ours.ids)),
         "pairs": PAIRS[paired],
         "resampler": "soxr HQ",
         "channels": "mean",

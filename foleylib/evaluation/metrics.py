@@ -19,12 +19,11 @@ KL_EPS = 1e-6  # added to the generated probabilities before the logarithm (audi
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown, and whether each clip is compared with a partner of its own (a recording, a caption)."""
+    """How a metric is shown."""
 
     label: str
     better: Literal["lower", "higher"]
     digits: int
-    pairs: bool = False
 
 
 METRICS = {
@@ -37,9 +36,9 @@ METRICS = {
     "fd": Metric("FD", "lower", 1),
     "is": Metric("Inception score", "higher", 2),
     "kl": Metric("KL", "lower", 3),  # of class means (`kl_of_means`)
-    "kl_pairs": Metric("KL of pairs", "lower", 2, pairs=True),  # of softmax outputs, which papers quote
-    "kl_pairs_sigmoid": Metric("KL of pairs, sigmoid", "lower", 2, pairs=True),
-    "clap_score": Metric("CLAP score", "higher", 3, pairs=True),
+    "kl_pairs": Metric("KL of pairs", "lower", 2),  # of softmax outputs, which papers quote
+    "kl_pairs_sigmoid": Metric("KL of pairs, sigmoid", "lower", 2),
+    "clap_score": Metric("CLAP score", "higher", 3),
     "judge_accuracy": Metric("Accuracy", "higher", 2),
     "audio_quality": Metric("Audio quality", "higher", 2),
     "class_relevance": Metric("Class relevance", "higher", 2),

@@ -1,6 +1,6 @@
 """Scores of a set of clips of which each has a partner among the reference, by every network that has embedded them.
 
-They are over the whole set, as audioldm_eval has them, and have no intervals: seeds or draws are compared instead.
+They are over the whole set, the inception score in one split, and have no intervals: seeds or draws are compared instead.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,6 @@ def paired_scores(
     partners: Embeddings,
     generated: Embeddings,
     *,
-    splits: int,
-    seed: int,
     judge_labels: Sequence[str] = (),
 ) -> list[dict]:
     """Every metric that the embeddings allow. The Frechet distance is called "fd" on a classifier, "fad" on others.
@@ -27,7 +25,6 @@ def paired_scores(
     ----------
     reference : clips that the set is compared with as a whole (KAD, Frechet distances, coverage, density)
     partners : the clip that belongs to each generated one, in the same order (KL of softmax outputs)
-    splits : of the inception score, shuffled by `seed`; fewer where a split would hold less than ten clips
     judge_labels : with them, the judge's accuracy, if it knows all classes
 
     Returns
@@ -44,9 +41,8 @@ def paired_scores(
         add(name, **{"fad" if y.logits is None else "fd": fad(x.windows, y.windows), "kad": kad(x.points, y.points)})
         add(name, **density_coverage(x.points, y.points)._asdict())
         if y.logits is not None:
-            parts = max(1, min(splits, len(generated) // 10))
-            inception = inception_score(y.logits, splits=parts, seed=seed).mean
-            add(name, **{"is": inception, "kl": kl_divergence(partners.by(name).logits, y.logits)})
+            inception = inception_score(y.logits, splits=1, seed=0).mean  # one split needs no shuffle
+            add(name, **{"is": inception, "kl_pairs": kl_divergence(partners.by(name).logits, y.logits)})
         if y.text is not None:
             add(name, clap_score=clap_score(y.points, y.text))
     if set(generated.labels) <= set(judge_labels):

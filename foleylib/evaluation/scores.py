@@ -30,7 +30,12 @@ NUMBERS = ("value", "low", "high", "sd")  # of an `Interval`
 
 
 def score(
-    reference: Embeddings, generated: Embeddings, *, judge_labels: Sequence[str], settings: Evaluate
+    reference: Embeddings,
+    generated: Embeddings,
+    *,
+    judge_labels: Sequence[str],
+    settings: Evaluate,
+    paired: bool = False,
 ) -> list[dict]:
     """Every metric for the whole set ("all"), each class, and the mean over classes ("average").
 
@@ -38,6 +43,8 @@ def score(
     that of the judge's embeddings (in the papers VGGish and PANNs). IS and KL are of the judge's posteriors, KL between
     the mean posteriors of a class (prompts, not clips, are paired). Further evaluators have all metrics that suit them
     (`compared.all_metrics`), after these.
+    Clips are `paired` by id, decided for the whole set at once, where the caller knows that ids mean that, and always
+    without classes.
     Intervals are bootstraps over the run's clips, drawn class by class as they were made, with the reference held fixed;
     those of accuracies are Wilson's. Where no clip has a class, only the whole set is scored, with KL between each clip
     and the one of its id and without the judge's accuracy, and "average" repeats it.
@@ -46,15 +53,17 @@ def score(
     -------
     list of {class, metric, embedder, value, low, high, sd, n}
     """
+    paired = (paired or not generated.has_classes) and reference.partners(generated) is not None
+    options = {"paired": paired, "judge_labels": judge_labels, "settings": settings}
     if not generated.has_classes:
-        whole = _rows("all", reference, generated, judge_labels, settings)
+        whole = _rows("all", reference, generated, **options)
         return whole + [{**row, "class": "average"} for row in whole if row["metric"] != "is"]
     present = set(generated.labels)
     if unknown := present - set(judge_labels):
         raise ValueError(f"classes {sorted(unknown)} are none of the judge's: {', '.join(judge_labels)}")
-    whole = _rows("all", reference, generated, judge_labels, settings)
+    whole = _rows("all", reference, generated, **options)
     by_class = [
-        _rows(label, reference.only(label), generated.only(label), judge_labels, settings)
+        _rows(label, reference.only(label), generated.only(label), **options)
         for label in judge_labels
         if label in present
     ]
@@ -65,7 +74,13 @@ def score(
 
 
 def _rows(
-    name: str, reference: Embeddings, generated: Embeddings, judge_labels: Sequence[str], settings: Evaluate
+    name: str,
+    reference: Embeddings,
+    generated: Embeddings,
+    *,
+    paired: bool,
+    judge_labels: Sequence[str],
+    settings: Evaluate,
 ) -> list[dict]:
     """The scores of one class, or of all clips."""
     groups = group_rows(generated.labels)
@@ -86,8 +101,8 @@ def _rows(
         table.append(("is", "judge", of["judge"].inception()))
     else:
         table.append(("kl", "judge", of["judge"].kl_of_means()))
-    partners = reference.partners(generated)
-    if partners is not None and not generated.has_classes:
+    partners = reference.partners(generated) if paired else None
+    if paired and not generated.has_classes:
         table.append(("kl_pairs", "judge", of["judge"].kl_of_pairs(partners, "softmax")))
     for further in generated.further:
         metrics = all_metrics(of[further], whole=name == "all", partners=partners)
@@ -102,7 +117,7 @@ def over_classes(by_class: list[list[dict]], level: float) -> list[dict]:
     """Mean over classes; classes are independent, so its standard error is sqrt(sum sd^2) / C (normal interval; that of
     an accuracy is Wilson's, of as many clips as a mean over classes of unequal size is worth)."""
     averages, z = [], norm.ppf((1 + level) / 2)
-    for rows in zip(*by_class):
+    for rows in zip(*by_class, strict=True):
         value = float(np.mean([row["value"] for row in rows]))
         sd, n = float(np.sqrt(np.sum([row["sd"] ** 2 for row in rows]))) / len(rows), sum(row["n"] for row in rows)
         interval = Interval(value, value - z * sd, value + z * sd, sd)
@@ -142,7 +157,7 @@ def card(
         "reference_sha256": reference,
         "evaluators": evaluators,
         "resampler": "soxr HQ",
-        "conventions": conventions(settings),
+        "conventions": conventions(settings, min(map(len, clips.values()))),
         "pairs": PAIRS[paired],
         "interval": f"bootstrap over generated clips by class, {settings.bootstrap} draws, level {settings.level}; "
         "Wilson's for accuracies",

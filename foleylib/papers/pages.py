@@ -77,7 +77,7 @@ def explored() -> pd.DataFrame:
 
 def confirmed() -> pd.DataFrame:
     """What the weight that was chosen changes on seeds that had no part in the choice: sweeps in results/confirmation that
-    share the protocol of this run's, in the form of `paired_differences`."""
+    share the protocol of this run's, in the form of `evaluation.differences.paired_differences`."""
     sweeps, runs = _of_same_protocol("confirmation"), {False: ("latent", "ldm"), True: ("tuning_latent", "tuning")}
     parts = []
     for metric in HEADLINES if len(sweeps) else ():
@@ -95,26 +95,6 @@ def _of_same_protocol(folder: str) -> pd.DataFrame:
         [own.head(0), *map(pd.read_csv, sorted((paths.RESULTS / folder).glob("*.csv")))], ignore_index=True
     )
     return every.merge(own[["training", "sampling"]].head(1))
-
-
-def paired_differences(summary: pd.DataFrame, pairs: list[tuple[str, str]]) -> pd.DataFrame:
-    """Differences of class averages between two runs, for every headline metric, over the training seeds that both have.
-
-    Two runs of one seed were drawn from the same noise, so what both share cancels.
-
-    Returns
-    -------
-    DataFrame [run, minus, metric, mean, low, high, seeds], Student's 95 % interval over seeds, NaN below three seeds.
-    """
-    rows, summary = [], summary[summary["class"] == "average"].drop_duplicates(["run", "metric", "embedder", "seed"])
-    for metric, embedder in HEADLINES.items():
-        scores = summary[(summary.metric == metric) & (summary.embedder == embedder)]
-        scores = scores.pivot(index="seed", columns="run", values="value")
-        for run, minus in pairs if len(scores) else ():
-            change = (scores[run] - scores[minus]).dropna()
-            interval = statistics.over_seeds(change) if len(change) else [np.nan] * 3
-            rows.append((run, minus, metric, *interval, len(change)))
-    return pd.DataFrame(rows, columns=["run", "minus", "metric", "mean", "low", "high", "seeds"])
 
 
 def comparisons(differences: pd.DataFrame) -> str:

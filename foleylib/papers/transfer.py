@@ -13,7 +13,7 @@ from foleylib.networks.pipeline import load_parts
 from foleylib.papers.transfer_pages import SETTINGS
 from foleylib.params.settings import Params
 from foleylib.params.systems import System
-from foleylib.runtime import clip_seeds, fingerprint, progress, write_csv
+from foleylib.runtime import clip_seeds, fingerprint, progress, weights_sha256, write_csv
 from foleylib.sampling.sampler import SamplerOptions
 from foleylib.stages import evaluators
 from foleylib.stages.embedders import Embedders
@@ -59,14 +59,16 @@ class Scorer:
     def other_clips(self) -> list[dict]:
         """The test scores of as many real clips of the validation split, in place of generated ones."""
         manifest, _ = reference(self.cfg, "val")
-        count = min(len(manifest), len(self.partners["test"][0]))
-        return self._score("test", self.real["val"].at(evenly(manifest, count, "")), paired=False)
+        rows = evenly(
+            manifest, self.cfg.transfer.clips["test"], "transfer.clips.test (as many validation clips stand beside)"
+        )
+        return self._score("test", self.real["val"].at(rows), paired=False)
 
     def _score(self, split: str, clips, *, paired: bool = True) -> list[dict]:
-        partners, cfg = self.partners[split][1], self.cfg.evaluate
-        options = {"splits": cfg.splits, "seed": cfg.seed, "judge_labels": self.embedders.judge.model.labels}
-        rows = paired_scores(self.real[split], partners if paired else clips, clips, **options)
-        return [row for row in rows if paired or row["metric"] != "kl"]  # these have no partners
+        partners = self.partners[split][1] if paired else clips
+        labels = self.embedders.judge.model.labels
+        rows = paired_scores(self.real[split], partners, clips, judge_labels=labels)
+        return [row for row in rows if paired or row["metric"] != "kl_pairs"]  # these have no partners
 
 
 def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -106,8 +108,12 @@ def _curve(corpus: str, setting: str, seed: int, scorer: Scorer, cfg: Params) ->
     start, condition = setting.split("_")
     system = System(corpus=corpus, init="ldm", pretrained=start == "pretrained", condition=condition)
     train = cfg.finetune.train.changed(steps=cfg.transfer.steps, validate_every=cfg.transfer.every)
+    train = train if system.pretrained else train.changed(lr=cfg.transfer.scratch_lr)
     common = cfg.finetune.changed(train=train)
-    key = fingerprint(training_key(system, common, seed, cfg), cfg.sampling, cfg.transfer.clips, cfg.evaluate)
+    models = [weights_sha256(path) for path in (paths.JUDGE, paths.FOUNDATION / "clap", paths.FOUNDATION / "vocoder")]
+    further = [cfg.evaluators[name] for name in cfg.evaluate.further]
+    scored = [cfg.seed, cfg.sampling, cfg.transfer.clips, cfg.evaluate, *models]
+    key = fingerprint(training_key(system, common, seed, cfg), *scored, *further)
     file = paths.SCRATCH / "transfer" / f"{key}.csv"
     if not file.is_file():
 
@@ -118,7 +124,8 @@ def _curve(corpus: str, setting: str, seed: int, scorer: Scorer, cfg: Params) ->
         parts = load_parts(paths.FOUNDATION)
         tuned = tune(system, seed, cfg, parts, scratch=file.with_suffix(""), common=common, validate=validate)
         write_csv(tuned.history, file)
-    history = pd.read_csv(file).filter(regex="^(step$|val_.* .* )").dropna()
+    history = pd.read_csv(file).filter(regex="^(step$|val_.* .* )")
+    history = history.dropna(how="all", subset=history.columns[1:])
     table = history.melt("step", var_name="score")
     table[["split", "embedder", "metric"]] = table.score.str.removeprefix("val_").str.split(" ", expand=True)
     return table.drop(columns="score").assign(corpus=corpus, setting=setting, seed=seed)

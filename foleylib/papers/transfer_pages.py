@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from foleylib.evaluation import statistics
+from foleylib.evaluation.differences import paired_differences
 from foleylib.evaluation.metrics import METRICS
 from foleylib.params.runs import Display
 
@@ -17,16 +18,16 @@ SETTINGS = {  # of Table II, in its order: how each is shown
 }
 PAIRS = [  # what pre-training changes under each condition, and the condition after each start
     ("pretrained_text", "scratch_text"),
+    ("pretrained_text", "pretrained_audio"),
     ("pretrained_audio", "scratch_audio"),
     ("scratch_text", "scratch_audio"),
-    ("pretrained_text", "pretrained_audio"),
 ]
 EMBEDDERS = {"judge": "the judge", "clap": "CLAP"}  # in words
 LEAST = 0.005  # of the change under silence, for a change to count: a KL of clips with themselves is 0 to many digits
 SCORES = {  # of the tables, with their embedder: those of the paper, and what else is a headline here
     "fd": "judge",
     "is": "judge",
-    "kl": "judge",
+    "kl_pairs": "judge",
     "fad": "clap",
     "kad": "judge",
     "coverage": "judge",
@@ -52,44 +53,46 @@ def best_on_test(tuned: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(scores: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences of the settings of `PAIRS` over training seeds, for each score of `SCORES`.
+    """Paired differences of the settings of `PAIRS`, for each score of `SCORES`; `scores` are those of `chosen`, of one
+    corpus."""
+    runs = scores.rename(columns={"setting": "run"}).assign(**{"class": "average"})  # of the whole set
+    return paired_differences(runs, PAIRS, SCORES)
 
-    `scores` are those of `chosen`, of one corpus; the form is that of `papers.pages.paired_differences`.
-    """
-    rows = []
-    for metric, embedder in SCORES.items():
-        part = scores[(scores.metric == metric) & (scores.embedder == embedder)]
-        wide = part.pivot(index="seed", columns="setting", values="value")
-        for run, minus in PAIRS if len(wide) else ():
-            change = (wide[run] - wide[minus]).dropna()
-            interval = statistics.over_seeds(change) if len(change) else [np.nan] * 3
-            rows.append((run, minus, metric, *interval, len(change)))
-    return pd.DataFrame(rows, columns=["run", "minus", "metric", "mean", "low", "high", "seeds"])
+
+def from_scratch(scores: pd.DataFrame) -> str:
+    """A sentence (Markdown) on how far training from scratch has come, by the judge's accuracy; `scores` are those of
+    `chosen`, of one corpus with classes, else it is empty."""
+    rows = scores[(scores.metric == "judge_accuracy") & (scores.embedder == "judge")]
+    if rows.empty:
+        return ""
+    found = rows.groupby(rows.setting.str.startswith("scratch")).value.mean()
+    return f"**From scratch** the judge recognises {found[True]:.2f} of the clips, pre-trained {found[False]:.2f}."
 
 
 def noticed(frame: pd.DataFrame) -> pd.DataFrame:
     """From which share of damaged clips on a score notices that something is wrong.
 
-    That is the least share from which on the mean over draws is worse than with whole clips by more than twice the
-    deviation over draws there, and by more than `LEAST` of what it is worse by when all clips are silent. `frame` is what
-    `stages.sensitivity.make` returns.
+    That is the least share from which on it is worse than with the same clips whole: Student's interval over draws of the
+    change leaves zero out, and the mean change is more than `LEAST` of that under silence. Draws share clips, so that the
+    interval is somewhat too narrow. `frame` is what `stages.sensitivity.make` returns.
 
     Returns
     -------
     DataFrame [damage, metric, embedder, share], the share NaN where it never is
     """
-    rows, scale = [], {}
+    changes = {}
     for (damage, metric, embedder), part in frame.groupby(["damage", "metric", "embedder"], sort=False):
-        by_share = part.groupby("share").value.agg(["mean", "std"])
-        worse = by_share["mean"] - by_share["mean"].iloc[0]
-        worse = worse if METRICS[metric].better == "lower" else -worse
-        rows.append((damage, metric, embedder, worse, 2 * by_share["std"].iloc[0]))
-        if damage == "silence":
-            scale[metric, embedder] = worse.iloc[-1]
+        by_draw = part.pivot(index="draw", columns="share", values="value")
+        change = by_draw.sub(by_draw.iloc[:, 0], axis=0).iloc[:, 1:]
+        changes[damage, metric, embedder] = change if METRICS[metric].better == "lower" else -change
     table = []
-    for damage, metric, embedder, worse, chance in rows:
-        clear = (worse > max(chance, LEAST * scale[metric, embedder])).to_numpy()[::-1].cumprod()[::-1].astype(bool)
-        table.append((damage, metric, embedder, worse.index[clear][0] if clear.any() else np.nan))
+    for (damage, metric, embedder), change in changes.items():
+        least = LEAST * changes["silence", metric, embedder].iloc[:, -1].mean()
+        worse = [
+            mean > least and low > 0 for mean, low, _ in (statistics.over_seeds(change[share]) for share in change)
+        ]
+        clear = np.array(worse, dtype=int)[::-1].cumprod()[::-1].astype(bool)
+        table.append((damage, metric, embedder, change.columns[clear][0] if clear.any() else np.nan))
     return pd.DataFrame(table, columns=["damage", "metric", "embedder", "share"])
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foleylib.params.base import Amount, Positive, Rate, Section, Seeds, Share, Train
+from foleylib.params.base import Amount, Count, Positive, Rate, Section, Seeds, Share, Train
 
 
 class LatentClap(Section):
@@ -102,6 +102,7 @@ class Transfer(Section):
     corpora: Annotated[list[str], Field(min_length=1)]  # corpora that it is fine-tuned on
     seeds: Seeds
     steps: Positive
+    scratch_lr: Rate  # of training from scratch; pre-trained models have that of `finetune`
     every: Positive  # steps between two checkpoints, which are scored on validation and on test clips
     clips: dict[Literal["val", "test"], Positive]  # sampled at each checkpoint, one for each of as many real ones
 
@@ -119,14 +120,17 @@ class Transfer(Section):
 class Sensitivity(Section):
     """Fig. 1 of audioldm-transfer-benchmark: which metric notices what is done to real clips."""
 
-    clips: Annotated[int, Field(strict=True, ge=8)]  # test clips, each damaged in every way
-    scored: Annotated[int, Field(strict=True, ge=4)]  # of them, drawn anew in each draw
+    clips: Annotated[int, Field(strict=True, ge=4)]  # test clips, each damaged in every way
+    scored: Annotated[int, Field(strict=True, ge=2)]  # of them, drawn anew in each draw
     shares: Annotated[list[Share], Field(min_length=2)]  # of the scored clips that are damaged ones
     draws: Annotated[int, Field(strict=True, ge=3)]
     noise: Rate  # variance of the noise, as a part of the range of the log-mel
     masks: Positive
     mask_length: Annotated[float, Field(gt=0, lt=1)]  # of each, as a part of the clip
-    interferers: Positive  # classes that are mixed in
+    interferers: Count  # classes that are mixed in; with 0 the experiment is left out
+    excluded: list[str] = Field(
+        default_factory=list
+    )  # of these classes, those that are the sampled ones by another name
 
     @model_validator(mode="after")
     def _starts_from_nothing(self):

@@ -161,7 +161,7 @@ def beside_published(
 
 
 def differences(frame: pd.DataFrame, *, display: Displays = None) -> Figure:
-    """Paired differences of runs (`papers.pages.paired_differences`): a panel for each metric, a line for each pair.
+    """Paired differences of runs (`evaluation.differences.paired_differences`): a panel for each metric, a line for each pair.
 
     A pair of fewer than three seeds is a point without an interval.
     """
@@ -211,10 +211,11 @@ def curves(
     for axis, (metric, embedder) in zip(axes, metrics.items()):
         for setting, rows in _of(frame, metric, embedder).groupby("setting", sort=False):
             look, line = shown(setting, display), rows.groupby("step").value.agg(["mean", "min", "max"])
-            if start is not None and len(first := _of(start[start.setting == setting], metric, embedder)):
-                line = pd.concat([pd.DataFrame([[first.value.iloc[0]] * 3], [0], line.columns), line])
-            axis.plot(line.index, line["mean"], "o-", color=look.colour, label=look.name, markersize=4)
             axis.fill_between(line.index, line["min"], line["max"], color=look.colour, alpha=0.15, linewidth=0)
+            line = line["mean"]
+            if start is not None and len(first := _of(start[start.setting == setting], metric, embedder)):
+                line = pd.concat([pd.Series({0: first.value.iloc[0]}), line])  # of one draw, so without a band
+            axis.plot(line.index, line, "o-", color=look.colour, label=look.name, markersize=4)
         axis.set(xlabel=words("step"), ylabel=metric_label(metric))
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4)

@@ -261,7 +261,7 @@ def targets(frame: pd.DataFrame, published: pd.Series) -> pd.DataFrame:
 
 
 def differences(frame: pd.DataFrame, display: Displays = None) -> pd.DataFrame:
-    """Paired differences of runs (`papers.pages.paired_differences`): a row a pair, a column a metric, and their seeds.
+    """Paired differences of runs (`evaluation.differences.paired_differences`): a row a pair, a column a metric, and their seeds.
 
     A star marks a difference whose interval leaves zero out; the intervals are in `plots.differences`.
     """

@@ -65,7 +65,8 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
     labels = embedders.judge.model.labels
     score = delayed(scores.score)
     work = Parallel(n_jobs=-1, return_as="generator")(
-        score(real, E, judge_labels=labels, settings=cfg.evaluate) for E in embedded.values()
+        score(real, E, judge_labels=labels, settings=cfg.evaluate, paired=run in cfg.controls)
+        for (run, _), E in embedded.items()
     )
     scored = dict(zip(embedded, progress(work, total=len(jobs), desc="score")))
 
@@ -81,7 +82,7 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
             models=_model_hashes(run, cfg),
             reference=digest(manifest),
             evaluators=used,
-            paired=all(real.partners(embedded[run, seed]) is not None for seed in clips[run]),
+            paired=any(row["metric"] == "kl_pairs" for row in rows),
             rate=cfg.corpus_of("sampling").rate,
             device=str(embedders.device),
             settings=cfg.evaluate,
