@@ -22,7 +22,7 @@ from foleylib.params.runs import (
     Sampling,
     Selection,
 )
-from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Sensitivity, System, Targets, Transfer
+from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Retrieval, Sensitivity, System, Targets, Transfer
 
 
 class Params(Section):
@@ -47,6 +47,7 @@ class Params(Section):
     targets: Targets
     transfer: Transfer
     sensitivity: Sensitivity
+    retrieval: Retrieval = Retrieval()
     listening: Listening
     evaluate: Evaluate
 
