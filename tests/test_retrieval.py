@@ -47,7 +47,6 @@ def test_the_exact_search_is_the_sorted_list(q, n, k, block):
     queries, vectors = unit(q, 16, seed=1), unit(n, 16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "BLOCK", block)
-        patch.setattr(search, "GROUP", 11)
         scores, rows = search.exact(queries, vectors, k)
     expected, places = plainly(queries, vectors, k)
     assert rows.shape == (q, min(k, n)) and np.allclose(scores, expected, atol=1e-6)

@@ -5,8 +5,8 @@ import numpy as np
 import torch
 
 BLOCK = 16384  # vectors that are compared at once
-GROUP = 1024  # queries that are compared at once
-FEW = 8  # queries below which FAISS's scan is faster than a product of matrices (benchmarks.retrieval)
+GROUP = 1024  # vectors with which they are compared, to find pairs
+PRODUCT = range(8, 256)  # numbers of queries for which torch's product is faster than FAISS (benchmarks.retrieval)
 FOR_EACH_LIST = 39  # vectors that FAISS asks for, for each list that IVF makes
 
 
@@ -26,23 +26,18 @@ def exact(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray,
     """
     _check(queries, vectors, k)
     k = min(k, len(vectors))
-    if len(queries) < FEW:
+    if len(queries) not in PRODUCT:
         return faiss.knn(queries, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
-    found = [_by_product(group, torch.from_numpy(vectors), k) for group in torch.from_numpy(queries).split(GROUP)]
-    scores, rows = (torch.cat(part).numpy() for part in zip(*found))
-    return scores, rows
 
-
-def _by_product(queries: torch.Tensor, vectors: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k best of each block of vectors, and of these the k best."""
-    scores, rows = [], []
+    # The k best of each block of vectors, and of these the k best.
+    queries, vectors, scores, rows = torch.from_numpy(queries), torch.from_numpy(vectors), [], []
     for start in range(0, len(vectors), BLOCK):
         block = vectors[start : start + BLOCK]
         best, row = (queries @ block.T).topk(min(k, len(block)), dim=1)
         scores.append(best)
         rows.append(row + start)
     best, place = torch.cat(scores, dim=1).topk(k, dim=1)
-    return best, torch.cat(rows, dim=1).gather(1, place)
+    return best.numpy(), torch.cat(rows, dim=1).gather(1, place).numpy()
 
 
 def ivf(vectors: np.ndarray, *, lists: int, probes: int) -> faiss.Index:
