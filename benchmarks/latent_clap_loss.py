@@ -7,10 +7,7 @@ three; the Latent CLAP encoder replaces them (latent-clap-loss, Section III.D). 
 """
 
 import argparse
-import ctypes
-import gc
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,32 +50,6 @@ def small_encoder(parts: models.Parts, widths) -> LatentClap:
     channels, _, bands = parts.latent_shape
     config = LatentClapConfig(channels, bands, tuple(widths), parts.dim, scale=models.SCALE)
     return build_encoder(config, seed=0).to(parts.device).eval().requires_grad_(False)
-
-
-def peak_memory(step: Callable[[], None], device: torch.device) -> int | None:
-    """Bytes that `step()` takes at most, over what is held before; None if unknown.
-
-    On CUDA it is memory of the allocator, else resident memory.
-    """
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) - before
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # else memory that an earlier step has freed counts as held
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = _resident("VmRSS")
-    except OSError:
-        return None
-    step()
-    return _resident("VmHWM") - before
-
-
-def _resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def compared(seconds: pd.DataFrame, memory: dict[str, int | None]) -> pd.DataFrame:
@@ -144,7 +115,9 @@ def measure(parts: models.Parts, cfg: Params, arguments: argparse.Namespace) -> 
     losses = {case: loss_of(parts, cfg, section, term) for case, term in ({PLAIN: None} | terms).items()}
     cases = {case: step_case(step, loss, batch) for case, loss in losses.items()}
     seconds = timing.interleaved(cases, arguments.repeats)
-    peaks = {c: [peak_memory(lambda c=c: cases[c](timing.Clock()), parts.device) for _ in range(2)] for c in cases}
+    peaks = {
+        c: [timing.peak_memory(lambda c=c: cases[c](timing.Clock()), parts.device) for _ in range(2)] for c in cases
+    }
     table = compared(seconds, {case: None if None in peak else max(peak) for case, peak in peaks.items()})
 
     cases = {case + ALONE: term_case(term, batch, abar) for case, term in terms.items()}

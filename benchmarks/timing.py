@@ -4,6 +4,8 @@ Of torch.utils.benchmark only the clock is used, which waits for the GPU: its Ti
 the parts of a step, and runs it at least once more, uncounted, whenever it is called.
 """
 
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -55,6 +57,32 @@ def interleaved(cases: dict[str, Callable[[Clock], None]], repeats: int) -> pd.D
             for part, value in (clock.parts | total).items():
                 seconds.setdefault((case, part), []).append(value)
     return pd.DataFrame(seconds).T.rename_axis(index=["case", "part"])
+
+
+def peak_memory(step: Callable[[], None], device: torch.device) -> int | None:
+    """Bytes that `step()` takes at most, over what is held before; None if unknown.
+
+    On CUDA it is memory of the allocator, else resident memory.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # else memory that an earlier step has freed counts as held
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = _resident("VmRSS")
+    except OSError:
+        return None
+    step()
+    return _resident("VmHWM") - before
+
+
+def _resident(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def rows(seconds: pd.DataFrame, *, baseline: str, items: float, unit: str) -> pd.DataFrame:

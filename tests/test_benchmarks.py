@@ -16,6 +16,7 @@ from benchmarks import (
     judges,
     latent_clap_loss,
     models,
+    retrieval,
     solvers,
     timing,
     training_step,
@@ -25,6 +26,7 @@ from foleylib import paths, train
 from foleylib.audio.mel import FRONT_ENDS, LogMel
 from foleylib.corpora.prepare import prepare
 from foleylib.corpora.synth import render
+from foleylib.datasets import search
 from foleylib.diffusion.latent_clap_loss import LatentClapLoss
 from foleylib.diffusion.process import Prediction, add_noise
 from foleylib.networks import judge
@@ -101,6 +103,23 @@ def test_training_step(run, tiny_root):
         training_step.KEPT: ["indices"],
     }
     assert written["settings"]["batch_size"] == 2 and written["settings"]["latent_shape"] == [8, 16, 16]
+
+
+def test_retrieval(run):
+    columns = ["recall", "memory", "build_seconds", "build_memory"]
+    small = ("--items", 3000, "--dim", 16, "--queries", 1, 20, "--top", 10, "--repeats", 2, "--threads", 1)
+    written = run("retrieval", *small, columns=columns)
+    rows = pd.DataFrame(written["rows"]).set_index("case")
+    ways = [retrieval.EXACT, retrieval.FLAT, retrieval.NUMPY, retrieval.IVF, retrieval.HNSW]
+    assert list(rows.index) == [f"{way}, {n} queries" for n in (1, 20) for way in ways]
+    for n in (1, 20):
+        own = rows.loc[[f"{way}, {n} queries" for way in ways]]
+        assert (own.recall.iloc[:3] == 1).all() and own.recall.iloc[3:].between(0.5, 1).all()
+        assert own.baseline.nunique() == 1 and own.baseline.iloc[0] in own.index[1:3]
+        assert (own.build_seconds.iloc[[1, 3, 4]] > 0).all() and own.build_seconds.iloc[[0, 2]].isna().all()
+    x, queries = retrieval.made_up(200, 16, 1), retrieval.made_up(130, 16, 2)
+    found, true = retrieval.with_numpy(queries, x, 5), search.exact(queries, x, 5)
+    assert np.array_equal(found[1], true[1]) and np.allclose(found[0], true[0], atol=1e-6)
 
 
 def test_latent_clap_loss(run, tiny_root):

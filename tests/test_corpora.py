@@ -1,6 +1,7 @@
 """Corpora: equal clips, refusals, repeatability, real recordings."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from made_corpora import RATE, corpus, esc50, noise
 
 from foleylib.corpora.clips import loudest_offset, shape_wave
-from foleylib.corpora.listing import list_clips
+from foleylib.corpora.listing import SPLITS, list_clips
 from foleylib.corpora.prepare import prepare
 from foleylib.corpora.synth import captions
 from foleylib.datasets.manifest import (
@@ -24,6 +25,7 @@ from foleylib.datasets.manifest import (
     iter_waves,
     load,
     read_waves,
+    sounds,
     write_captions,
 )
 from foleylib.datasets.manifest import captions as read_captions
@@ -79,12 +81,78 @@ def test_synthetic_rows(tmp_path):
 
 def test_scenes_are_clips_without_a_class(tmp_path):
     scenes = {"train": 3, "test": 2}
-    manifest = prepare("s", corpus("synthetic", classes=["Rain", "DogBark", "Bell"], scenes=scenes), tmp_path / "out")
+    manifest = prepare(
+        "s", corpus("synthetic", classes=["Rain", "DogBark", "Bell"], scenes=scenes, seconds=1.0), tmp_path / "out"
+    )
     own, others = manifest[manifest.label == ""], manifest[manifest.label != ""]
     assert own.split.value_counts().to_dict() == scenes and own.target.eq(-1).all() and others.target.ge(0).all()
     assert own.caption.str.contains(", then |, followed by |, after that ").all() and own.caption.equals(own.prompt)
     assert own.sha256.is_unique and own.source_group.is_unique
     assert json.loads(own.events.iloc[0])[0]["label"] in ("Rain", "DogBark", "Bell")
+
+
+def test_a_miniature_audiocaps(tmp_path):
+    how = {"clips_per_class": None, "scenes": {"train": 40, "val": 5, "test": 20}, "events": [1, 3], "zipf": 3.0}
+    how |= {"classes": ["Rain", "DogBark", "Bell", "Frog", "Saw"], "held_out": ["Frog"], "captions": {"test": 5}}
+    how |= {"seconds": 1.28}
+    manifest = prepare("s", corpus("synthetic", **how), tmp_path / "out")
+    assert manifest.split.value_counts().to_dict() == how["scenes"] and not has_classes(manifest)
+    assert manifest.source_group.is_unique and manifest.prompt.equals(manifest.caption)
+    heard = [sounds(events) for events in manifest.events]
+    assert {len(parts) for parts in heard} == {1, 2, 3}
+    for parts in heard:
+        onsets = [part["onset"] for part in parts]
+        assert onsets == sorted(onsets) and len({part["label"] for part in parts}) == len(parts)
+        assert all(0 <= part["onset"] < part["offset"] <= 1.28 + 1e-3 for part in parts)
+    of_split = {s: Counter(p["label"] for h in np.array(heard, object)[manifest.split == s] for p in h) for s in SPLITS}
+    assert "Frog" not in of_split["train"] + of_split["val"] and of_split["test"]["Frog"] > 0
+    assert of_split["train"]["Rain"] > 2 * of_split["train"]["Saw"]
+    said = read_captions(tmp_path / "out", manifest)
+    assert [len(set(own)) for own in said] == [5 if split == "test" else 1 for split in manifest.split]
+
+
+def test_sounds_are_heard_where_the_manifest_says(tmp_path):
+    how = {"clips_per_class": None, "scenes": {"train": 12}, "events": [1, 1], "classes": ["DoorKnock", "DogBark"]}
+    manifest = prepare("s", corpus("synthetic", **how, ambience=0.0), tmp_path / "out")
+    for wave, events in zip(read_waves(tmp_path / "out", manifest), manifest.events):
+        (sound,) = sounds(events)
+        inside = wave[int(sound["onset"] * RATE) : int(sound["offset"] * RATE) + 1]
+        assert np.square(inside).sum() > 0.95 * np.square(wave).sum()
+
+
+def test_a_clip_that_is_no_scene_has_no_sounds_in_turn():
+    assert sounds("[]") == sounds('[{"onset": 0.1, "offset": 0.2}]') == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"held_out": ["Wind"]}, "held_out=.*name classes of the corpus, each once"),
+        ({"held_out": ["Bell", "Bell"]}, "held_out=.*each once"),
+        ({"held_out": ["Bell"]}, "leave at least 3 .the most events"),
+        ({"prompt_template": "a {label}"}, "the corpus has no classes"),
+        ({"scenes": {"train": 0}}, "above 0 for one"),
+        ({"seconds": 0.9}, "seconds=0.9: scenes of up to 3 sounds need 1.0 s"),
+    ],
+)
+def test_scenes_that_cannot_be_drawn_are_refused(changes, sentence):
+    how = {"clips_per_class": None, "scenes": {"train": 2}, "classes": ["Rain", "DogBark", "Bell"], "seconds": 1.0}
+    with pytest.raises(CorpusError, match=sentence):
+        list_clips(corpus("synthetic", **(how | changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"clips_per_class": None}, "needs 'clips_per_class' or 'scenes'"),
+        ({"zipf": 1.0}, "tell of 'scenes', of which there are none"),
+        ({"scenes": {"train": 1}, "events": [3, 1]}, "least number of sounds first"),
+        ({"scenes": {"train": 1}, "events": [0, 1]}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_of_scenes_that_do_not_fit_are_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        corpus("synthetic", **changes)
 
 
 def test_synthetic_splits_grow_apart(tmp_path):

@@ -1,6 +1,7 @@
 """Embedded synthetic corpus: determinism, ranges, ground truth, and whether its classes can be told apart."""
 
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -217,6 +218,46 @@ def test_scenes_draw_from_the_classes_given():
         for i in range(20)
     ]
     assert set().union(*labels) == {"Rain", "Bell", "Saw"} and len(set(labels)) > 6
+
+
+def drawn(classes, n, **options):
+    """Labels of the sounds of n scenes."""
+    how = {"seed": 0, "rate": 8000, "seconds": 0.64} | options
+    return [[p["label"] for p in synth.render_scene(classes, index=i, **how)[1]] for i in range(n)]
+
+
+def test_scenes_of_before_are_the_same():
+    """Drawn by the code before scenes had weights, a count and several captions: they are part of the bundle's corpus."""
+    _, parts = synth.render_scene(synth.BROAD, seed=2, index=1, rate=16000, seconds=1.28)
+    rng = np.random.default_rng([2, 1, zlib.crc32(b"scene")])
+    assert drawn(synth.BROAD, 3, seed=2) == [["Helicopter", "Keyboard"], ["GunShot", "Helicopter"], ["Saw", "Frog"]]
+    assert captions.scene_caption(parts, rng) == (
+        "a pair of shots of a gun with a long tail, then a helicopter flies, whining, its fast blades cracking"
+    )
+
+
+def test_weights_are_the_frequencies_of_the_first_sounds():
+    first = [labels[0] for labels in drawn(synth.FOLEY, 600, count=(1, 2), weights=[4, 2, 1, 1, 0, 0, 0])]
+    shares = np.array([first.count(label) for label in synth.FOLEY]) / 600
+    expected = np.array([4, 2, 1, 1, 0, 0, 0]) / 8
+    assert (np.abs(shares - expected) < 4 * np.sqrt(expected * (1 - expected) / 600) + 1e-9).all()
+
+
+def test_a_scene_has_as_many_sounds_as_asked_for():
+    assert {len(labels) for labels in drawn(synth.FOLEY, 40, count=(1, 3))} == {1, 2, 3}
+    wave, (part,) = synth.render_scene(["Bell"], seed=0, index=0, rate=8000, seconds=1.0, count=(1, 1))
+    assert wave.size == 8000 and part["onset"] == 0
+    assert np.abs(wave[6000:]).max() > 0  # one sound lasts as long as the clip
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_several_captions_are_different_wordings_of_one_scene(index):
+    _, parts = synth.render_scene(synth.BROAD, seed=2, index=index, rate=8000, seconds=0.64, count=(1, 3))
+    said = captions.scene_captions(parts, np.random.default_rng(index), 5)
+    assert len(set(said)) == 5 and said[0] == captions.scene_caption(parts, np.random.default_rng(index))
+    assert said[:2] == captions.scene_captions(parts, np.random.default_rng(index), 2)
+    with pytest.raises(ValueError, match=r"wordings of .* are found, not 100000; ask for fewer captions"):
+        captions.scene_captions(parts, np.random.default_rng(index), 100_000)
 
 
 def features(wave):

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from foleylib.audio.io import AudioError, fit_length, peak_normalise, read, remove_dc, resample, write
-from foleylib.corpora.synth.captions import caption, scene_caption
+from foleylib.corpora.synth.captions import caption, scene_captions
 from foleylib.corpora.synth.render import render, render_scene
 from foleylib.params.corpora import Corpus
 
@@ -42,10 +42,11 @@ def _rendered(record: dict, settings: Corpus) -> tuple[np.ndarray, dict]:
     label, index, rate, seconds = record["label"], record["index"], settings.rate, settings.samples / settings.rate
     how = {"seed": settings.seed, "index": index, "rate": rate, "seconds": seconds, "ambience": settings.ambience}
     if "scene" in record:
-        wave, parts = render_scene(record["scene"], **how)
-        said = scene_caption(parts, np.random.default_rng([settings.seed, index, zlib.crc32(b"scene")]))
+        wave, parts = render_scene(**record["scene"], **how)
+        rng = np.random.default_rng([settings.seed, index, zlib.crc32(b"scene")])
+        said = scene_captions(parts, rng, settings.captions.get(record["split"], 1))
         row = _made(wave, rate, seconds)
-        return wave, row | {"captions": [said], "prompt": said, "events": json.dumps(parts), "parameters": "{}"}
+        return wave, row | {"captions": said, "prompt": said[0], "events": json.dumps(parts), "parameters": "{}"}
     wave, info = render(label, **how)
     rng = np.random.default_rng([settings.seed, index, zlib.crc32(label.encode())])
     return wave, {

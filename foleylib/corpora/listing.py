@@ -58,9 +58,11 @@ def _check_prompts(settings: Corpus, classes: list[str]) -> None:
 
 def _synthetic(settings: Corpus) -> tuple[list[dict], list[str]]:
     classes = _classes(settings.classes or render.BROAD, render.BROAD)
-    counts = settings.clips_per_class
-    if not 0 < max(counts.values(), default=0) <= 1_000_000:
-        raise CorpusError(f"clips_per_class={counts}: give up to 1000000 for each split, above 0 for one")
+    counts, scenes = settings.clips_per_class or {}, settings.scenes or {}
+    if not 0 < max([*counts.values(), *scenes.values()], default=0) <= 1_000_000:
+        raise CorpusError(
+            f"clips_per_class={counts}, scenes={scenes}: give up to 1000000 for each split, above 0 for one"
+        )
     clips = [
         {
             "id": f"{label}-{split}-{i:06d}",
@@ -77,19 +79,44 @@ def _synthetic(settings: Corpus) -> tuple[list[dict], list[str]]:
         for label in classes
         for i in range(count)
     ]
-    common = {
-        "source_path": "synthetic",
-        "label": "",
-        "captions": [],
-        "prompt": "",
-        "licence": "CC0-1.0",
-        "scene": classes,
-    }
-    for split, count in (settings.scenes or {}).items():
-        for index in range(OFFSETS[split], OFFSETS[split] + count):
-            name = {"id": f"Scene-{split}-{index - OFFSETS[split]:06d}", "source_group": f"Scene-{index}"}
-            clips.append({**common, **name, "split": split, "index": index})
-    return clips, classes
+    return clips + _scenes(settings, classes), classes if any(counts.values()) else []
+
+
+def _scenes(settings: Corpus, classes: list[str]) -> list[dict]:
+    """Records of the scenes, whose "scene" is what `render_scene` draws their sounds from.
+
+    The classes that are not held out have the frequency rank^-zipf in the training and validation scenes; test scenes
+    draw evenly from all classes, so that rare and held-out ones can be judged.
+    """
+    held_out, most = settings.held_out, settings.events[1]
+    seen = [label for label in classes if label not in held_out]
+    if len(seen) + len(held_out) != len(classes) or (settings.scenes and len(seen) < most):
+        raise CorpusError(
+            f"held_out={held_out}: name classes of the corpus, each once, and leave at least {most} (the most events of "
+            f"a scene) of {classes}"
+        )
+    needed = render.SHORTEST * (1 + (most - 1) / 2)
+    if settings.scenes and settings.seconds < needed:
+        raise CorpusError(
+            f"seconds={settings.seconds}: scenes of up to {most} sounds need {needed} s, or their order is not heard; "
+            "give longer clips or fewer events"
+        )
+    weights = [rank**-settings.zipf for rank in range(1, len(seen) + 1)] if settings.zipf else None
+    trained = {"classes": seen, "count": settings.events, "weights": weights}
+    drawn = {"train": trained, "val": trained, "test": {"classes": classes, "count": settings.events}}
+    common = {"source_path": "synthetic", "label": "", "captions": [], "prompt": "", "licence": "CC0-1.0"}
+    return [
+        {
+            **common,
+            "id": f"Scene-{split}-{i:06d}",
+            "source_group": f"Scene-{OFFSETS[split] + i}",
+            "split": split,
+            "index": OFFSETS[split] + i,
+            "scene": drawn[split],
+        }
+        for split, count in (settings.scenes or {}).items()
+        for i in range(count)
+    ]
 
 
 def _recorded(settings: Corpus) -> tuple[list[dict], list[str]]:

@@ -6,6 +6,7 @@ has no classes.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,22 @@ def digest(manifest) -> str:
     """SHA-256 over the ids and audio hashes of a manifest (or of some of its rows), whatever their order."""
     lines = sorted(f"{id} {sha256}\n" for id, sha256 in zip(manifest.id, manifest.sha256))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def sounds(events: str) -> list[dict]:
+    """The sounds of a scene in order, [{"label", "onset", "offset"}] in s within the clip, from its `events` in a manifest.
+
+    None of a clip that is no scene.
+    """
+    return [
+        {
+            "label": part["label"],
+            "onset": part["onset"] + part["events"][0]["onset"],
+            "offset": part["onset"] + max(event["offset"] for event in part["events"]),
+        }
+        for part in json.loads(events)
+        if "label" in part
+    ]
 
 
 def facts(info: dict) -> dict[str, float | str]:

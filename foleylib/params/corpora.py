@@ -24,7 +24,15 @@ class Corpus(Section):
     archive: Archive | None = None
     classes: Literal["foley", "broad"] | list[str] | None = None
     clips_per_class: dict[Literal["train", "val", "test"], Count] | None = None
-    scenes: dict[Literal["train", "val", "test"], Count] | None = None  # two or three classes in turn, without a label
+    scenes: dict[Literal["train", "val", "test"], Count] | None = None  # sounds of several classes in turn, no label
+    events: tuple[Positive, Positive] = (2, 3)  # least and most sounds of a scene
+    zipf: Amount = (
+        0.0  # train and val scenes: frequency of a class is its rank (in the order of `classes`) to minus this
+    )
+    held_out: list[str] = Field(default_factory=list)  # classes of test scenes alone
+    captions: dict[Literal["train", "val", "test"], Positive] = Field(
+        default_factory=dict
+    )  # of a scene; 1 if not given
     folds: dict[Literal["train", "val", "test"], list[Positive]] | None = None
     split_fractions: dict[Literal["train", "val", "test"], Share] | None = None
     rate: Literal[16000, 24000, 32000, 48000]
@@ -48,12 +56,22 @@ class Corpus(Section):
     def _has_what_its_kind_needs(self):
         needs = {"synthetic": "clips_per_class", "esc50": "folds", "urbansound8k": "folds"}
         need = needs.get(self.kind, "split_fractions")
-        if getattr(self, need) is None:
-            raise ValueError(f"a corpus of kind '{self.kind}' needs '{need}'")
+        if getattr(self, need) is None and (self.kind != "synthetic" or self.scenes is None):
+            raise ValueError(
+                f"a corpus of kind '{self.kind}' needs '{need}'" + " or 'scenes'" * (self.kind == "synthetic")
+            )
         if self.kind != "synthetic" and self.root is None:
             raise ValueError(f"a corpus of kind '{self.kind}' needs 'root', the folder that holds it")
         if self.kind != "synthetic" and self.scenes is not None:
             raise ValueError(f"a corpus of kind '{self.kind}' has no 'scenes': they are made of sound models")
         if self.kind == "synthetic" and self.archive is not None:
             raise ValueError("a corpus of kind 'synthetic' has no 'archive': it is made here")
+        return self
+
+    @model_validator(mode="after")
+    def _scenes_fit(self):
+        if self.events[0] > self.events[1]:
+            raise ValueError(f"events {list(self.events)}: give the least number of sounds first, then the most")
+        if self.scenes is None and (self.events != (2, 3) or self.zipf or self.held_out or self.captions):
+            raise ValueError("'events', 'zipf', 'held_out' and 'captions' tell of 'scenes', of which there are none")
         return self

@@ -23,7 +23,7 @@ from foleylib.params.runs import (
     Sampling,
     Selection,
 )
-from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Sensitivity, System, Targets, Transfer
+from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Retrieval, Sensitivity, System, Targets, Transfer
 
 
 class Params(Section):
@@ -48,6 +48,7 @@ class Params(Section):
     targets: Targets
     transfer: Transfer
     sensitivity: Sensitivity
+    retrieval: Retrieval = Retrieval()
     listening: Listening
     evaluators: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Evaluator]
     evaluate: Evaluate

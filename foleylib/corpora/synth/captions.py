@@ -11,6 +11,7 @@ from foleylib.datasets.manifest import facts
 
 SURROUNDINGS = ("distance", "space", "background", "course")  # slots of every clip, said after the sentence
 EVERY = "Every clip"
+TRIES = 1000  # draws of a sentence, to find as many different ones as are asked for
 
 
 @cache
@@ -52,9 +53,19 @@ def caption(label: str, info: dict, rng: np.random.Generator, *, surroundings: b
     return re.sub(r"\ba (?=[aeiou])", "an ", " ".join(said.split()))
 
 
+def scene_captions(parts: list[dict], rng: np.random.Generator, count: int) -> list[str]:
+    """`count` different sentences on one scene, the first that of `scene_caption`."""
+    said = [scene_caption(parts, rng)]
+    for _ in range(TRIES):
+        if len(said) >= count:
+            return said[:count]
+        said += [text for text in [scene_caption(parts, rng)] if text not in said]
+    raise ValueError(f"{len(said)} wordings of {said[0]!r} are found, not {count}; ask for fewer captions")
+
+
 def scene_caption(parts: list[dict], rng: np.random.Generator) -> str:
-    """A sentence on sounds that follow each other, as `render.render_scene` tells of them."""
-    said = [caption(part["label"], part, rng, surroundings=False) for part in parts]
+    """A sentence on sounds that follow each other, as `render.render_scene` tells of them; of one alone it says more."""
+    said = [caption(part["label"], part, rng, surroundings=len(parts) == 1) for part in parts]
     links = (", then ", ", followed by ", ", after that ")
     return said[0] + "".join(links[rng.integers(len(links))] + text for text in said[1:])
 

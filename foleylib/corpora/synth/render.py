@@ -16,6 +16,7 @@ from foleylib.corpora.synth.dsp import Board
 MODELS = {**foley.MODELS, **broad.MODELS}
 FOLEY = tuple(foley.MODELS)
 BROAD = tuple(MODELS)
+SHORTEST = 0.5  # s, of a sound
 
 
 def render(
@@ -51,7 +52,7 @@ def render(
         "change": how many dB the last third is louder than the first.
     """
     _check_label(label)
-    ranges = {"rate": (rate, 8000, 48000), "seconds": (seconds, 0.5, 10), "ambience": (ambience, 0, 1)}
+    ranges = {"rate": (rate, 8000, 48000), "seconds": (seconds, SHORTEST, 10), "ambience": (ambience, 0, 1)}
     for name, (value, low, high) in ranges.items():
         if not low <= value <= high:
             raise ValueError(
@@ -78,11 +79,14 @@ def render_scene(
     seconds: float,
     ambience: float = 1.0,
     backwards: bool = False,
+    count: tuple[int, int] = (2, 3),
+    weights: Sequence[float] | None = None,
 ) -> tuple[np.ndarray, list[dict]]:
-    """Synthesise two or three sounds of different classes one after another, each at most half covered by the next.
+    """Synthesise sounds of different classes one after another, each at most half covered by the next.
 
-    Parameters are those of `render`; `classes` are those to draw from, by (seed, index). `backwards` has the very same
-    sounds in the opposite order.
+    Parameters are those of `render`; `classes` are those to draw from, by (seed, index): evenly, or the first sound in
+    proportion to `weights`, the next ones to those of the classes left. `count` is the least and most number of sounds.
+    `backwards` has the very same sounds in the opposite order.
 
     Returns
     -------
@@ -90,9 +94,14 @@ def render_scene(
     parts : what `render` tells of each sound, in order, with its "label" and the "onset" of its clip in s
     """
     draw = np.random.default_rng([seed, zlib.crc32(b"scene"), index])
-    count = int(draw.integers(2, 4))
-    labels = [classes[i] for i in draw.permutation(len(classes))[:count]]
-    length = max(0.5, 1.2 * seconds / count)
+    least, most = count
+    number = int(draw.integers(least, most + 1))
+    if weights is None:
+        chosen = draw.permutation(len(classes))[:number]
+    else:
+        chosen = draw.choice(len(classes), number, replace=False, p=np.divide(weights, np.sum(weights)))
+    labels = [classes[i] for i in chosen]
+    length = min(seconds, max(SHORTEST, 1.2 * seconds / number))
     sounds, fade = [], round(0.01 * rate)
     for label in labels:
         part, info = render(label, seed=seed, index=index, rate=rate, seconds=length, ambience=ambience)
@@ -102,7 +111,7 @@ def render_scene(
         sounds.append((part, {**info, "label": label}))
 
     wave, parts = np.zeros(round(seconds * rate)), []
-    for onset, (part, info) in zip(np.linspace(0, seconds - length, count), sounds[::-1] if backwards else sounds):
+    for onset, (part, info) in zip(np.linspace(0, seconds - length, number), sounds[::-1] if backwards else sounds):
         first = min(round(onset * rate), wave.size - part.size)
         wave[first : first + part.size] += part
         parts.append({**info, "onset": float(onset)})
