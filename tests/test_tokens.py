@@ -72,6 +72,11 @@ def test_text_tokens_of_clap(tiny_parts):
         tokens.of_text(Tokens(length=50), tiny_parts.clap)
 
 
+def test_a_kind_that_is_left_out_has_no_network(tiny_parts):
+    assert tokens.of_audio(Tokens(audio=None), tiny_parts.clap) is None
+    assert tokens.of_text(Tokens(text=None), tiny_parts.clap) is None
+
+
 # AudioMAE and T5
 
 

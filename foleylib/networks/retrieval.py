@@ -176,6 +176,27 @@ def add_to(unet: nn.Module, *, audio: int | None, text: int | None, width: int, 
     return RetrievalUnet(unet, _drawn(config, seed))
 
 
+def of_settings(settings, unet: nn.Module, *, audio: int | None, text: int | None, seed: int) -> RetrievalUnet:
+    """What a section `params.retrieval.Retrieval` makes of an AudioLDM's U-Net; for audio and text see `build`.
+
+    "added" keeps its weights (see `add_to`); "second" takes its sizes alone and draws new weights from `seed`.
+    """
+    sizes = {"audio": audio, "text": text, "width": settings.width, "seed": seed}
+    if settings.attention == "added":
+        model = add_to(unet, **sizes)
+        return model.train_only_what_was_added() if settings.trained == "branch" else model
+    config, heads = unet.config, _second_attentions(unet)[0]
+    return build(
+        list(config.block_out_channels),
+        heads.query_dim // heads.heads,
+        layers=config.layers_per_block,
+        groups=config.norm_num_groups,
+        dim=config.projection_class_embeddings_input_dim,
+        latent_channels=config.in_channels,
+        **sizes,
+    )
+
+
 def _drawn(config: RetrievalConfig, seed: int) -> Retrieval:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -91,8 +91,10 @@ class TextTokens(nn.Module):
         return states * mask[..., None], mask.bool()
 
 
-def of_audio(settings, clap: Clap) -> AudioTokens:
-    """What makes the audio tokens of a section `params.retrieval.Tokens`, in eval mode."""
+def of_audio(settings, clap: Clap) -> AudioTokens | None:
+    """What makes the audio tokens of a section `params.retrieval.Tokens`, in eval mode; None where it leaves them out."""
+    if settings.audio is None:
+        return None
     if settings.audio == "clap":
         return AudioTokens(ClapGrid(clap), settings.pool).eval()
     from foleylib.networks.published import weights
@@ -102,8 +104,10 @@ def of_audio(settings, clap: Clap) -> AudioTokens:
     return AudioTokens(weights.audiomae_from_original(weights.read(settings.audiomae)), settings.pool).eval()
 
 
-def of_text(settings, clap: Clap) -> TextTokens:
-    """What makes the text tokens of a section `params.retrieval.Tokens`, in eval mode."""
+def of_text(settings, clap: Clap) -> TextTokens | None:
+    """What makes the text tokens of a section `params.retrieval.Tokens`, in eval mode; None where it leaves them out."""
+    if settings.text is None:
+        return None
     if settings.text == "clap":
         return TextTokens(clap.model.text_model, clap.tokenizer, settings.length).eval()
     return t5(settings.t5, settings.length)

@@ -36,3 +36,9 @@ class Retrieval(Section):
     width: Positive  # to which both kinds of tokens are projected
     attention: Literal["added", "second"] = "added"  # beside both attentions of a block, or in place of the second
     trained: Literal["all", "branch"] = "all"  # branch: what was added; the pre-trained U-Net stays as it is
+
+    @model_validator(mode="after")
+    def _has_a_branch(self):
+        if self.attention == "second" and self.trained == "branch":
+            raise ValueError("trained 'branch' needs attention 'added': 'second' adds nothing that is trained alone")
+        return self
