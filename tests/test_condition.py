@@ -13,7 +13,8 @@ from foleylib.paths import ROOT
 CALLERS = (
     "foleylib/diffusion/condition.py",
     "foleylib/networks/unet.py",
-)  # the latter passes on what it is called with
+    "foleylib/networks/retrieval.py",
+)  # the latter two pass on what they are called with
 
 
 def noise(*shape, seed=0):

@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 
 import torch
 
+RETRIEVED = ("tokens", "mask", "text_tokens", "text_mask")
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -14,8 +16,10 @@ class Condition:
     """
 
     embedding: torch.Tensor | None = None  # CLAP embedding of unit norm [shape=(B, D)], beside the time embedding
-    tokens: torch.Tensor | None = None  # sequence for cross-attention [shape=(B, S, C)]
+    tokens: torch.Tensor | None = None  # sequence for cross-attention [shape=(B, S, C)]: the sound of retrieved clips
     mask: torch.Tensor | None = None  # which tokens count [shape=(B, S)], bool
+    text_tokens: torch.Tensor | None = None  # a second sequence, of the retrieved clips' captions [shape=(B, S', C')]
+    text_mask: torch.Tensor | None = None  # which of those count [shape=(B, S')], bool
     rate: torch.Tensor | None = None  # sampling rate in Hz [shape=(B,)]
 
     @classmethod
@@ -26,6 +30,11 @@ class Condition:
     def given(self) -> dict[str, torch.Tensor]:
         """The fields that are not None."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+    def retrieved(self) -> "Condition":
+        """The fields of the tokens alone. As the `unconditional` of `drop` and `denoise` it drops what was retrieved and
+        keeps the text."""
+        return Condition(**{name: self.given()[name] for name in RETRIEVED if name in self.given()})
 
     def __len__(self) -> int:
         return len(next(iter(self.given().values())))
@@ -78,6 +87,8 @@ def denoise(
         steps = torch.cat([n, n]) if n.ndim else n
         u, c = denoise(unet, torch.cat([z_n, z_n]), steps, both).chunk(2)
         return u + guidance * (c - u)
-    more = {"encoder_attention_mask": condition.mask, "rate": condition.rate}  # only networks that know them get them
+    # Only networks that know them get them.
+    more = {"encoder_attention_mask": condition.mask, "rate": condition.rate}
+    more |= {"text_tokens": condition.text_tokens, "text_mask": condition.text_mask}
     more = {name: value for name, value in more.items() if value is not None}
     return unet(z_n, n, condition.tokens, class_labels=condition.embedding, **more).sample

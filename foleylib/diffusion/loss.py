@@ -24,9 +24,10 @@ class DiffusionLoss:
     alphas_bar: torch.Tensor
     unconditional: Condition  # one row
     scale: float  # latent scale of the VAE
-    condition_dropout: float = 0.0  # share of clips that train without condition
+    condition_dropout: float = 0.0  # share of clips that train without condition, text and retrieval together
     snr_gamma: float | None = None  # min-SNR weighting; None is the plain loss
     latent_clap: Callable[[Prediction, torch.Tensor], torch.Tensor] | None = None
+    retrieval_dropout: float = 0.0  # share of clips, of all, that train without what was retrieved but with their text
 
     def __call__(self, unet, batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
         z_0 = sample_latents(batch["moments"], self.scale, generator)
@@ -34,6 +35,9 @@ class DiffusionLoss:
         # Conditions are dropped once, per clip. (AudioLDM's code drops twice, 19 % in effect, and also at inference.)
         dropped = torch.rand(len(z_0), generator=generator, device=z_0.device) < self.condition_dropout
         condition = Condition.of(with_drawn_caption(batch, generator)).drop(self.unconditional, dropped)
+        if self.retrieval_dropout:
+            alone = torch.rand(len(z_0), generator=generator, device=z_0.device) < self.retrieval_dropout
+            condition = condition.drop(self.unconditional.retrieved(), alone)
 
         eps = torch.randn(z_0.shape, generator=generator, device=z_0.device)
         n = torch.randint(len(self.alphas_bar), (len(z_0),), generator=generator, device=z_0.device)

@@ -122,14 +122,7 @@ class Clap(nn.Module):
         The waves are resampled where their `rate` is not the model's; `batch_size` of them are embedded at once.
         """
         parts = torch.as_tensor(waves).split(batch_size)
-        return torch.cat([self.audio(self._at_own_rate(part, rate).to(self.model.device)) for part in parts])
-
-    def _at_own_rate(self, waves: torch.Tensor, rate: int | None) -> torch.Tensor:
-        if rate in (None, self.rate):
-            return waves
-        from foleylib.audio.io import resample
-
-        return torch.from_numpy(np.stack([resample(w, rate, self.rate) for w in waves.cpu().numpy()]))
+        return torch.cat([self.audio(at_rate(part, rate, self.rate).to(self.model.device)) for part in parts])
 
     @torch.no_grad()
     def embed_text(self, texts: list[str], *, batch_size: int = 256) -> torch.Tensor:
@@ -140,6 +133,15 @@ class Clap(nn.Module):
         """Write model, tokenizer and feature extractor as transformers does."""
         for part in (self.model, self.tokenizer, self.extractor):
             part.save_pretrained(folder)
+
+
+def at_rate(waves: torch.Tensor, rate: int | None, wanted: int) -> torch.Tensor:
+    """Waves [shape=(B, T)] at `rate` Hz brought to the `wanted` rate of a network; None says that they have it."""
+    if rate in (None, wanted):
+        return waves
+    from foleylib.audio.io import resample
+
+    return torch.from_numpy(np.stack([resample(w, rate, wanted) for w in waves.cpu().numpy()]))
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Clap:

@@ -24,15 +24,17 @@ def build(
     groups: int = 32,
     dim: int = 512,
     latent_channels: int = 8,
+    tokens: int | None = None,
     seed: int = 0,
 ):
     """AudioLDM's U-Net: the class embedding (CLAP) is concatenated with the time embedding and reaches every block.
 
     Parameters
     ----------
-    channels : width of each level; attention at all but the first (no context: both attentions are self-attention).
+    channels : width of each level; attention at all but the first.
     head_channels : channels of an attention head. diffusers calls the *number* of heads `attention_head_dim`.
     dim : size of the CLAP embedding.
+    tokens : width of tokens that the second attention of each block reads; without, both are self-attention.
     """
     from diffusers import UNet2DConditionModel
 
@@ -47,7 +49,7 @@ def build(
             norm_num_groups=groups,
             down_block_types=["DownBlock2D"] + ["CrossAttnDownBlock2D"] * attended,
             up_block_types=["CrossAttnUpBlock2D"] * attended + ["UpBlock2D"],
-            cross_attention_dim=channels,
+            cross_attention_dim=tokens or channels,
             attention_head_dim=[max(1, c // head_channels) for c in channels],
             class_embed_type="simple_projection",
             projection_class_embeddings_input_dim=dim,

@@ -32,7 +32,8 @@ class Finetune(Section):
     """What all systems share."""
 
     seeds: Seeds
-    condition_dropout: Share
+    condition_dropout: Share  # of the whole condition: the text, and with it what was retrieved
+    retrieval_dropout: Share = 0.0  # of what was retrieved alone
     snr_gamma: Rate | None
     tuning_noise: Amount
     lclap: LatentClapLoss

@@ -95,7 +95,8 @@ def tune(
     model = unet if tuning is None else unets.TunedUnet(unet, tuning)
 
     lclap = _latent_clap_loss(common, abar, scale, cfg.device) if system.loss.lclap else None
-    loss = DiffusionLoss(abar, unets.unconditional(clap), scale, common.condition_dropout, common.snr_gamma, lclap)
+    rates = {"condition_dropout": common.condition_dropout, "retrieval_dropout": common.retrieval_dropout}
+    loss = DiffusionLoss(abar, unets.unconditional(clap), scale, snr_gamma=common.snr_gamma, latent_clap=lclap, **rates)
     job = Job(seed, scratch, cfg.device, cfg.precision)
     check = None if validate is None else lambda: validate(unet)
     options = {"lambda_lclap": system.loss.lclap, "held_out": data.get("val"), "validate": check}

@@ -1,4 +1,4 @@
-"""Original checkpoints as diffusers and transformers models: AudioLDM's U-Net and VAE, HiFi-GAN, LAION's CLAP.
+"""Original checkpoints as diffusers and transformers models: AudioLDM's U-Net and VAE, HiFi-GAN, LAION's CLAP, AudioMAE.
 
 A whole AudioLDM file is read by `foleylib.networks.published.audioldm`. Nothing is loaded loosely: a key that is
 missing, unknown or of another shape is an error that names it.
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from foleylib.networks import clap, unet, vae, vocoder
+from foleylib.networks import audiomae, clap, unet, vae, vocoder
 
 State = dict[str, torch.Tensor]
 
@@ -68,6 +68,18 @@ CLAP_UNUSED = re.compile(
     r"audio_branch\.(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*|.*\.attn_mask"
     r"|(audio|text)_transform\..*|text_branch\.embeddings\.position_ids"
 )
+AUDIOMAE_NAMES = {
+    "cls_token": "embeddings.cls_token",
+    "pos_embed": "embeddings.position_embeddings",
+    "patch_embed.proj.": "embeddings.patch_embeddings.projection.",
+    "blocks.": "layers.",
+    ".norm1.": ".layernorm_before.",
+    ".norm2.": ".layernorm_after.",
+    ".attn.proj.": ".attention.o_proj.",
+    ".attn.": ".attention.",
+}
+# The decoder of the pre-training, and what fine-tuning on AudioSet has added.
+AUDIOMAE_UNUSED = re.compile(r"(decoder_|fc_norm\.|head\.).*|mask_token")
 CLAP_COMPUTED = ("text_model.embeddings.position_ids", "text_model.embeddings.token_type_ids")  # constants
 
 
@@ -180,14 +192,29 @@ def clap_from_laion(state: dict, size) -> nn.Module:
         raise ValueError(f"layer_norm_eps={config.text_config.layer_norm_eps}: the text branch uses {clap.TEXT_EPS}")
     state = {key.removeprefix("module."): value for key, value in state.get("state_dict", state).items()}
     used = {key: value for key, value in state.items() if not CLAP_UNUSED.fullmatch(key)}
-    renamed = _split_qkv(_rename(used, lambda key: _swap(key, CLAP_NAMES)))
+    renamed = _split_qkv(_rename(used, lambda key: _swap(key, CLAP_NAMES)), ("query", "key", "value"))
     return _fill(lambda: ClapModel(config), renamed, "CLAP", computed=CLAP_COMPUTED)
 
 
-def _split_qkv(state: State) -> State:
+def audiomae_from_original(state: dict, config: dict = audiomae.PUBLISHED) -> audiomae.AudioMae:
+    """AudioMAE's encoder from the state dict of the authors' code, or a file with it under "model", in eval mode.
+
+    `config` are arguments of `audiomae.vit`. The table of positions is the checkpoint's: its code makes it for a grid of
+    8 by 64 while the patches run 64 by 8, so that one made anew for that grid would be another.
+    """
+    used = {key: value for key, value in state.get("model", state).items() if not AUDIOMAE_UNUSED.fullmatch(key)}
+    renamed = _split_qkv(_rename(used, _audiomae_key), ("q_proj", "k_proj", "v_proj"))
+    return audiomae.AudioMae(_fill(lambda: audiomae.vit(**config), renamed, "AudioMAE")).eval()
+
+
+def _audiomae_key(key: str) -> str:
+    return f"layernorm.{key.removeprefix('norm.')}" if key.startswith("norm.") else _swap(key, AUDIOMAE_NAMES)
+
+
+def _split_qkv(state: State, names: tuple[str, str, str]) -> State:
     split = {key: value for key, value in state.items() if ".qkv." not in key}
     for key in state.keys() - split.keys():
-        parts = zip(("query", "key", "value"), state[key].chunk(3))
+        parts = zip(names, state[key].chunk(3))
         split |= {key.replace(".qkv.", f".{name}."): part for name, part in parts}
     return split
 

@@ -1,0 +1,126 @@
+"""Tokens of clips and texts for cross-attention: hidden states of AudioMAE and T5, or of our CLAP's two towers.
+
+Both kinds are called with a list and return tokens [shape=(N, S, C)] and a mask [shape=(N, S), bool] of those that count.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from foleylib.networks.clap import Clap, at_rate
+from foleylib.runtime import load_strictly
+
+
+def pool(grid: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
+    """Half the mean and half the maximum of the cells under a kernel [shape=(B, T / t * F / f, C)], time by time.
+
+    `grid` is [shape=(B, T, F, C)], `kernel` (t, f) must divide it. As AudioLDM 2's code pools AudioMAE's features.
+    """
+    t, f = kernel
+    if grid.shape[1] % t or grid.shape[2] % f:
+        raise ValueError(f"pool={list(kernel)} does not divide a grid of {grid.shape[1]} by {grid.shape[2]} features")
+    cells = grid.unflatten(2, (-1, f)).unflatten(1, (-1, t))  # (B, T / t, t, F / f, f, C)
+    return ((cells.mean(dim=(2, 4)) + cells.amax(dim=(2, 4))) / 2).flatten(1, 2)
+
+
+class ClapGrid(nn.Module):
+    """The last hidden states of CLAP's audio tower, before they are averaged."""
+
+    def __init__(self, clap: Clap) -> None:
+        super().__init__()
+        self.clap, self.rate, self.dim = clap, clap.rate, clap.model.config.audio_config.hidden_size
+
+    def forward(self, waves: torch.Tensor) -> torch.Tensor:
+        """Features [shape=(B, T', F', C)] over time and frequency of waves [shape=(B, T)] at `rate`, in [-1, 1]."""
+        features = self.clap.front_end(self.clap.fit_window(waves))
+        states = self.clap.model.audio_model(input_features=features).last_hidden_state  # (B, C, F', T')
+        return states.permute(0, 3, 2, 1)
+
+
+class AudioTokens(nn.Module):
+    """The tokens of clips: a network's features over time and frequency, pooled.
+
+    Parameters
+    ----------
+    network : `audiomae.AudioMae` or `ClapGrid`: has `rate` and `dim`, and makes [shape=(B, T', F', C)] of waves.
+    kernel : cells of time and frequency in a token.
+    """
+
+    def __init__(self, network: nn.Module, kernel: tuple[int, int]) -> None:
+        super().__init__()
+        self.network, self.kernel, self.dim = network, tuple(kernel), network.dim
+
+    @torch.no_grad()
+    def forward(
+        self, waves: torch.Tensor | np.ndarray, rate: int | None = None, *, batch_size: int = 32
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and mask of waves [shape=(N, T)] in [-1, 1], resampled where their `rate` is not the network's. All
+        tokens of a clip count."""
+        device = next(self.network.parameters()).device
+        parts = [at_rate(part, rate, self.network.rate) for part in torch.as_tensor(waves).split(batch_size)]
+        tokens = torch.cat([pool(self.network(part.to(device)), self.kernel) for part in parts])
+        return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=device)
+
+
+class TextTokens(nn.Module):
+    """The tokens of texts: the last hidden states of an encoder, cut or filled to `length`.
+
+    `encoder` takes ids and an attention mask as transformers' text models do, `tokenizer` belongs to it.
+    """
+
+    def __init__(self, encoder: nn.Module, tokenizer, length: int) -> None:
+        super().__init__()
+        if length > tokenizer.model_max_length:
+            raise ValueError(f"length={length}: the text encoder reads {tokenizer.model_max_length} tokens at most")
+        self.encoder, self.tokenizer, self.length, self.dim = encoder, tokenizer, length, encoder.config.hidden_size
+
+    @torch.no_grad()
+    def forward(self, texts: list[str], *, batch_size: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and mask of texts; tokens that do not count are zeros."""
+        parts = [self._batch(list(texts[start : start + batch_size])) for start in range(0, len(texts), batch_size)]
+        tokens, masks = zip(*parts)
+        return torch.cat(tokens), torch.cat(masks)
+
+    def _batch(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        fixed = {"padding": "max_length", "truncation": True, "max_length": self.length, "return_tensors": "pt"}
+        read = self.tokenizer(texts, **fixed).to(next(self.encoder.parameters()).device)
+        mask = read["attention_mask"]
+        states = self.encoder(read["input_ids"], attention_mask=mask).last_hidden_state
+        return states * mask[..., None], mask.bool()
+
+
+def of_audio(settings, clap: Clap) -> AudioTokens | None:
+    """What makes the audio tokens of a section `params.retrieval.Tokens`, in eval mode; None where it leaves them out."""
+    if settings.audio is None:
+        return None
+    if settings.audio == "clap":
+        return AudioTokens(ClapGrid(clap), settings.pool).eval()
+    from foleylib.networks.published import weights
+
+    if not Path(settings.audiomae).is_file():
+        raise ValueError(f"{settings.audiomae}: no such file; fetch AudioMAE's checkpoint or correct tokens.audiomae")
+    return AudioTokens(weights.audiomae_from_original(weights.read(settings.audiomae)), settings.pool).eval()
+
+
+def of_text(settings, clap: Clap) -> TextTokens | None:
+    """What makes the text tokens of a section `params.retrieval.Tokens`, in eval mode; None where it leaves them out."""
+    if settings.text is None:
+        return None
+    if settings.text == "clap":
+        return TextTokens(clap.model.text_model, clap.tokenizer, settings.length).eval()
+    return t5(settings.t5, settings.length)
+
+
+def t5(folder: str | Path, length: int) -> TextTokens:
+    """The encoder of a T5 in a folder as transformers saves one, whole or its encoder alone, with its tokenizer."""
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    class T5Encoder(T5EncoderModel):
+        _keys_to_ignore_on_load_unexpected = ("decoder", "lm_head")  # FLAN-T5 has a head of its own
+
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"{folder}: no T5 there; fetch config, tokenizer and weights, or correct tokens.t5")
+    encoder = load_strictly(T5Encoder, folder, stage="retrieval")
+    return TextTokens(encoder, AutoTokenizer.from_pretrained(folder), length).eval()
