@@ -20,7 +20,7 @@ from torch.utils.benchmark import set_torch_threads
 
 from benchmarks import timing
 from foleylib.datasets import search
-from foleylib.params.systems import Retrieval
+from foleylib.params.retrieval import Search
 
 DIRECTIONS, CLOUDS, SPREAD, NOISE = 32, 2000, 0.7, 0.3
 AT_ONCE = 100  # queries of numpy's product, whose argpartition needs three times its memory
@@ -52,7 +52,7 @@ def with_numpy(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.nda
 
 def built(vectors: np.ndarray) -> tuple[dict[str, faiss.Index], dict[str, dict]]:
     """The indexes of FAISS with the sizes of `retrieval`; seconds and bytes that each took to build."""
-    sizes, indexes, cost = Retrieval(), {}, {}
+    sizes, indexes, cost = Search(), {}, {}
     flat = faiss.IndexFlatIP(vectors.shape[1])
     makers = {
         FLAT: lambda: flat.add(vectors) or flat,
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--items", type=int, default=400_000, help="embeddings that are searched")
     parser.add_argument("--dim", type=int, default=512, help="numbers of an embedding")
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 200, 1000], help="searched for at once")
-    parser.add_argument("--top", type=int, default=Retrieval().top)
+    parser.add_argument("--top", type=int, default=Search().top)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the warm-up is not counted")
     parser.add_argument("--out", type=Path, default=timing.OUT, help="folder of the results")
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> Path:
         faiss.omp_set_num_threads(arguments.threads)
         machine = timing.environment(torch.device("cpu")) | {"faiss": faiss.__version__}
         table = measure(arguments)
-    more = {"sizes": Retrieval().model_dump(include={"ivf", "hnsw"})}
+    more = {"sizes": Search().model_dump(include={"ivf", "hnsw"})}
     return timing.report("retrieval", table, arguments=arguments, machine=machine, more=more)
 
 

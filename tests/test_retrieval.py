@@ -15,7 +15,7 @@ from foleylib.corpora.prepare import prepare
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets import retrieval, search
 from foleylib.datasets.retrieval import PROTOCOLS, Neighbours
-from foleylib.params.systems import Retrieval
+from foleylib.params.retrieval import Search
 from foleylib.runtime import write_json
 from foleylib.stages import features, retrieval_index
 
@@ -158,7 +158,7 @@ labels = st.lists(st.integers(0, 14), min_size=len(SPLITS), max_size=len(SPLITS)
 @settings(deadline=None, max_examples=25)
 @given(groups=labels, contents=labels, duplicate=st.sampled_from([0.3, 0.7, 1.0]), seed=st.integers(0, 50))
 def test_neighbours_are_the_nearest_that_the_protocol_allows(tmp_path_factory, groups, contents, duplicate, seed):
-    how = Retrieval(top=9, duplicate=duplicate)
+    how = Search(top=9, duplicate=duplicate)
     names = [f"{split}{group}" for split, group in zip(SPLITS, groups)]
     folder = tmp_path_factory.mktemp("r")
     frame, arrays, out = written(folder, how, groups=names, contents=[str(c) for c in contents], seed=seed)
@@ -183,7 +183,7 @@ def stored(tmp_path_factory):
     """Neighbours of clips of which 0 and 1 are of one group, 2 and 3 of the same bytes, and none a near-duplicate."""
     groups, contents = ([f"{letter}{i}" for i in range(len(SPLITS))] for letter in "gs")
     groups[1], contents[3] = groups[0], contents[2]
-    how = Retrieval(top=6, duplicate=1.0)
+    how = Search(top=6, duplicate=1.0)
     folder = tmp_path_factory.mktemp("stored")
     frame, arrays, out = written(folder, how, groups=groups, contents=contents)
     return SimpleNamespace(frame=frame, arrays=arrays, out=out, folder=folder, how=how)
@@ -280,7 +280,7 @@ def test_captions_and_k_are_those_asked_for(stored):
 
 def test_a_clip_with_few_neighbours_has_a_mask(tmp_path):
     groups = ["one"] * 9 + ["a", "b", "c"] + [f"h{i}" for i in range(10)]
-    frame, _, out = written(tmp_path, Retrieval(top=6, duplicate=1.0), groups=groups)
+    frame, _, out = written(tmp_path, Search(top=6, duplicate=1.0), groups=groups)
     found = Neighbours(out, frame, "train")(["clip00", "clip09"], 6)
     assert found.mask.sum(1).tolist() == [3, 6] and found.ids[0, 3:].tolist() == ["", "", ""]
     assert found.rows[0, 3:].tolist() == [-1] * 3 and found.scores[0, 3:].tolist() == [0] * 3
@@ -321,7 +321,7 @@ def test_neighbours_of_other_clips_are_refused(stored, tmp_path):
     ],
 )
 def test_what_is_compared_is_a_setting(tmp_path, score, query, database):
-    frame, arrays, out = written(tmp_path, Retrieval(top=4, duplicate=1.0, score=score))
+    frame, arrays, out = written(tmp_path, Search(top=4, duplicate=1.0, score=score))
     found = Neighbours(out, frame, "train")(["clip20"], 4, caption=1)
     asks = arrays[query][20, 1] if query == "captions" else arrays[query][20]
     scores = arrays[database][:12] @ asks
@@ -371,7 +371,7 @@ def test_from_scenes_to_their_neighbours(tiny, tiny_models, tiny_paths):
     changes = {"clips_per_class": None, "scenes": SCENES, "events": [1, 2], "classes": ["Rain", "DogBark", "Bell"]}
     changes |= {"captions": {"test": 2}, "held_out": ["Bell"], "seconds": 0.76}
     cfg = tiny.model_copy(update={"corpora": {"scenes": made_corpus("synthetic", **changes)}})
-    cfg = cfg.model_copy(update={"retrieval": Retrieval(top=5, duplicate=1.0)})
+    cfg = cfg.model_copy(update={"retrieval": Search(top=5, duplicate=1.0)})
     manifest = prepare("scenes", cfg.corpora["scenes"], tiny_paths.CLIPS / "scenes")
     features.make("scenes", cfg)
     out = retrieval_index.make("scenes", cfg)

@@ -11,7 +11,7 @@ from foleylib.networks import pipeline as pipelines
 from foleylib.networks import retrieval
 from foleylib.networks import unet as unets
 from foleylib.params.base import Train
-from foleylib.params.retrieval import Retrieval
+from foleylib.params.retrieval import Retrieved
 from foleylib.runtime import parameters
 from foleylib.sampling.sampler import SamplerOptions, sample
 from foleylib.stages.ldm import save_with_parts
@@ -141,15 +141,15 @@ def test_an_addition_that_does_not_fit_is_refused():
 
 def test_made_as_the_settings_say():
     sizes = {"audio": 12, "text": 10, "seed": 1}
-    made = retrieval.of_settings(Retrieval(width=8), base(), **sizes)
+    made = retrieval.of_settings(Retrieved(width=8), base(), **sizes)
     assert module_sha256(made) == module_sha256(added()) and all(p.requires_grad for p in made.parameters())
-    branch = retrieval.of_settings(Retrieval(width=8, trained="branch"), base(), **sizes)
+    branch = retrieval.of_settings(Retrieved(width=8, trained="branch"), base(), **sizes)
     assert not any(p.requires_grad for p in branch.unet.parameters())
-    second = retrieval.of_settings(Retrieval(width=8, attention="second"), base(), **sizes)
+    second = retrieval.of_settings(Retrieved(width=8, attention="second"), base(), **sizes)
     assert module_sha256(second) == module_sha256(retrieval.build(**SMALL, **TOKENS, seed=1))
     assert second.unet.config.attention_head_dim == base().config.attention_head_dim
     with pytest.raises(ValueError, match="trained 'branch' needs attention 'added'"):
-        Retrieval(width=8, attention="second", trained="branch")
+        Retrieved(width=8, attention="second", trained="branch")
 
 
 # Tokens and masks

@@ -119,6 +119,11 @@ class RetrievalUnet(nn.Module):
     def device(self) -> torch.device:
         return self.unet.device
 
+    @property
+    def class_embedding(self) -> nn.Module:
+        """The projection of the CLAP embedding, which `unet.fold` changes."""
+        return self.unet.class_embedding
+
     def forward(
         self,
         z_n,
@@ -177,7 +182,7 @@ def add_to(unet: nn.Module, *, audio: int | None, text: int | None, width: int, 
 
 
 def of_settings(settings, unet: nn.Module, *, audio: int | None, text: int | None, seed: int) -> RetrievalUnet:
-    """What a section `params.retrieval.Retrieval` makes of an AudioLDM's U-Net; for audio and text see `build`.
+    """What a section `params.retrieval.Retrieved` makes of an AudioLDM's U-Net; for audio and text see `build`.
 
     "added" keeps its weights (see `add_to`); "second" takes its sizes alone and draws new weights from `seed`.
     """
@@ -203,12 +208,14 @@ def _drawn(config: RetrievalConfig, seed: int) -> Retrieval:
         return Retrieval(config)
 
 
-def unconditional(clap, model: RetrievalUnet) -> Condition:
-    """The unconditional input in training and sampling, one row: the empty text and nothing retrieved.
+def unconditional(clap, model: nn.Module) -> Condition:
+    """The unconditional input in training and sampling, one row: the empty text and, for a `RetrievalUnet`, nothing
+    retrieved.
 
     Guidance with its `retrieved()` fields leads away from what the text alone says.
     """
-    return Condition(**unets.unconditional(clap).given(), **model.retrieval.nothing().given())
+    nothing = model.retrieval.nothing().given() if isinstance(model, RetrievalUnet) else {}
+    return Condition(**unets.unconditional(clap).given(), **nothing)
 
 
 def save(model: RetrievalUnet, folder: Path) -> None:
@@ -216,6 +223,17 @@ def save(model: RetrievalUnet, folder: Path) -> None:
     model.retrieval.save_pretrained(folder / "retrieval")
 
 
-def load(folder: Path) -> RetrievalUnet:
-    """The U-Net of a pipeline folder with what was saved beside it, in eval mode."""
-    return RetrievalUnet(unets.load(folder), Retrieval.from_folder(folder / "retrieval", stage="retrieval")).eval()
+def save_unet(model: nn.Module, folder: Path) -> None:
+    """Write a U-Net alone, as `load` reads it: `folder`/unet, and of a `RetrievalUnet` what reads the tokens beside it."""
+    if isinstance(model, RetrievalUnet):
+        save(model, folder)
+        model = model.unet
+    model.save_pretrained(folder / "unet")
+
+
+def load(folder: Path) -> nn.Module:
+    """The U-Net of a pipeline folder, with what reads retrieved tokens where it was saved beside it, in eval mode."""
+    unet = unets.load(folder)
+    if not (folder / "retrieval").is_dir():
+        return unet
+    return RetrievalUnet(unet, Retrieval.from_folder(folder / "retrieval", stage="retrieval")).eval()

@@ -1,10 +1,36 @@
-"""The sections of params.yaml behind Re-AudioLDM: the tokens of what is retrieved, and the attention that reads them."""
+"""The sections of params.yaml behind re-audioldm: the neighbours of clips, their tokens, and the models that read them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from foleylib.params.base import Positive, Section
+from foleylib.params.base import Count, Positive, Rate, Section, Seeds, Share
+
+
+class Ivf(Section):
+    """Lists around the centres of k-means: `datasets.search.ivf`."""
+
+    lists: Positive = 1024  # 39 clips a list at least, so that a small corpus has fewer
+    probes: Positive = 32
+
+
+class Hnsw(Section):
+    """A graph of neighbours: `datasets.search.hnsw`."""
+
+    links: Positive = 32
+    construction: Positive = 64
+    search: Positive = 128
+
+
+class Search(Section):
+    """How the neighbours of each clip of a corpus are found."""
+
+    score: Literal["text_to_audio", "text_to_text", "audio_to_audio"] = "text_to_audio"  # what is compared by CLAP
+    top: Positive = 50
+    duplicate: Share = 0.99  # similarity of sounds from which two clips are near-duplicates
+    index: Literal["exact", "ivf", "hnsw"] = "exact"
+    ivf: Ivf = Ivf()
+    hnsw: Hnsw = Hnsw()
 
 
 class Tokens(Section):
@@ -12,10 +38,7 @@ class Tokens(Section):
 
     audio: Literal["clap", "audiomae"] | None = "clap"  # hidden states of our CLAP's audio tower, or of AudioMAE
     text: Literal["clap", "t5"] | None = "clap"
-    pool: tuple[Positive, Positive] = (
-        1,
-        2,
-    )  # cells of time and frequency in a token; AudioMAE: 4, 4 gives 32 of a clip
+    pool: tuple[Positive, Positive] = (1, 2)  # cells of time and frequency in a token; of AudioMAE 4, 4 gives 32
     length: Positive = 20  # tokens of a caption, cut or filled; 50 as published
     audiomae: str | None = None  # the authors' checkpoint file
     t5: str | None = None  # folder of google/flan-t5-large: its config, tokenizer and weights
@@ -31,14 +54,59 @@ class Tokens(Section):
 
 
 class Retrieval(Section):
-    """How a U-Net reads the tokens."""
+    """The neighbours of clips and their tokens, once for all systems."""
 
-    width: Positive  # to which both kinds of tokens are projected
+    corpora: list[str]  # whose clips have neighbours
+    protocol: Literal["train", "full", "published"]  # that of training and sampling; the index has all three
+    search: Search
+    tokens: Tokens
+
+
+class Retrieved(Section):
+    """What a system reads of its clips' neighbours, and how its U-Net does."""
+
+    audio: bool = True  # the tokens of their sound
+    text: bool = True  # those of their captions
+    k: Positive = 3  # neighbours
+    width: Positive = 64  # to which both kinds of tokens are projected
     attention: Literal["added", "second"] = "added"  # beside both attentions of a block, or in place of the second
     trained: Literal["all", "branch"] = "all"  # branch: what was added; the pre-trained U-Net stays as it is
+    lr: Rate | None = None  # in place of the training's own: a branch that starts at zero wants a larger one
 
     @model_validator(mode="after")
-    def _has_a_branch(self):
+    def _reads_something(self):
+        if not (self.audio or self.text):
+            raise ValueError("audio and text are both false; leave retrieval out of a system that reads nothing")
         if self.attention == "second" and self.trained == "branch":
             raise ValueError("trained 'branch' needs attention 'added': 'second' adds nothing that is trained alone")
+        return self
+
+
+class ReAudioLdm(Section):
+    """The experiments of re-audioldm: what is retrieved, how much of it, and for which captions it helps."""
+
+    corpus: str
+    init: str  # the foundation's "ldm", or one of foundation.sizes
+    seeds: Seeds
+    steps: Positive
+    models: dict[str, Retrieved | None]  # name -> what the model reads; nothing: None
+    baseline: str  # of `models`: what the others are compared with
+    probed: str  # of `models`: the one whose neighbours are taken away, swapped and drawn by other protocols
+    clips: Positive  # test clips that are sampled, one for each of as many real ones
+    captions: Positive  # caption groups (Fig. 3): so many of each test clip's captions are sampled
+    buckets: Annotated[list[Count], Field(min_length=2)]  # least number of training sounds of a class, in rising order
+
+    @model_validator(mode="after")
+    def _fits(self):
+        for where in ("baseline", "probed"):
+            if getattr(self, where) not in self.models:
+                raise ValueError(
+                    f"{where} is '{getattr(self, where)}', which is none of models: {', '.join(self.models)}"
+                )
+        if self.models[self.probed] is None:
+            raise ValueError(f"probed is '{self.probed}', which retrieves nothing; name a model that does")
+        if self.buckets[0] != 0 or sorted(set(self.buckets)) != self.buckets:
+            raise ValueError(
+                f"buckets {self.buckets}: give them in rising order, from 0 (classes never heard in training)"
+            )
         return self

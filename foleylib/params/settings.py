@@ -10,6 +10,7 @@ from foleylib import paths
 from foleylib.params.base import Count, Section
 from foleylib.params.corpora import HOPS_PER_SECOND, Corpus
 from foleylib.params.foundation import Foundation
+from foleylib.params.retrieval import ReAudioLdm, Retrieval
 from foleylib.params.runs import (
     Control,
     Display,
@@ -23,7 +24,7 @@ from foleylib.params.runs import (
     Sampling,
     Selection,
 )
-from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Retrieval, Sensitivity, System, Targets, Transfer
+from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Sensitivity, System, Targets, Transfer
 
 
 class Params(Section):
@@ -48,7 +49,8 @@ class Params(Section):
     targets: Targets
     transfer: Transfer
     sensitivity: Sensitivity
-    retrieval: Retrieval = Retrieval()
+    retrieval: Retrieval
+    re_audioldm: ReAudioLdm
     listening: Listening
     evaluators: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Evaluator]
     evaluate: Evaluate

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from foleylib.params.base import Amount, Count, Positive, Rate, Section, Seeds, Share, Train
+from foleylib.params.retrieval import Retrieved
 
 
 class LatentClap(Section):
@@ -56,6 +57,7 @@ class System(Section):
     prompts: Literal["corpus", "label"] = "corpus"  # label: the class name as the data set spells it
     tuning: bool = False
     loss: Loss = Loss()
+    retrieval: Retrieved | None = None  # what it reads of its clips' neighbours (re-audioldm)
     seeds: Seeds | None = None  # others than finetune.seeds
 
 
@@ -142,30 +144,3 @@ class Sensitivity(Section):
         if self.scored >= self.clips:
             raise ValueError(f"scored {self.scored}: give fewer than the {self.clips} clips, so that draws differ")
         return self
-
-
-class Ivf(Section):
-    """Lists around the centres of k-means: `datasets.search.ivf`."""
-
-    lists: Positive = 1024  # 39 clips a list at least, so that a small corpus has fewer
-    probes: Positive = 32
-
-
-class Hnsw(Section):
-    """A graph of neighbours: `datasets.search.hnsw`."""
-
-    links: Positive = 32
-    construction: Positive = 64
-    search: Positive = 128
-
-
-class Retrieval(Section):
-    """The neighbours of each clip of a corpus (Re-AudioLDM)."""
-
-    score: Literal["text_to_audio", "text_to_text", "audio_to_audio"] = "text_to_audio"  # what is compared by CLAP
-    top: Positive = 50
-    protocol: Literal["train", "full", "published"] = "train"  # that of the systems; the index has all three
-    duplicate: Share = 0.99  # similarity of sounds from which two clips are near-duplicates
-    index: Literal["exact", "ivf", "hnsw"] = "exact"
-    ivf: Ivf = Ivf()
-    hnsw: Hnsw = Hnsw()

@@ -10,16 +10,19 @@ import pandas as pd
 import torch
 
 from foleylib import paths
+from foleylib.datasets import features
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets.features import read_key, training_splits
+from foleylib.datasets.retrieval import read_key as retrieval_key
 from foleylib.diffusion.latent_clap_loss import LatentClapLoss
 from foleylib.diffusion.loss import DiffusionLoss
-from foleylib.networks import latent_clap
+from foleylib.networks import latent_clap, retrieval
 from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import Finetune, System
 from foleylib.runtime import fingerprint, pick_device, weights_sha256, write_json
+from foleylib.stages import tokens
 from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
 from foleylib.train import Job
 
@@ -72,6 +75,7 @@ def tune(
     scratch: Path,
     common: Finetune | None = None,
     prompts: dict[str, str] | None = None,
+    start: torch.nn.Module | None = None,
     validate: Callable[[torch.nn.Module], dict] | None = None,
 ) -> Tuned:
     """Fine-tune one model of a system with one seed.
@@ -80,7 +84,8 @@ def tune(
     ----------
     parts : of `pipeline.load_parts`.
     scratch : folder of the resumable state, forgotten at the end.
-    common : in place of `finetune`; prompts : label -> text, in place of the system's.
+    common : in place of `finetune`; prompts : label -> text, in place of the system's; start : a U-Net in place of the
+        foundation's, changed in place.
     validate : scalars of the U-Net for the history, in place of its error on validation clips.
     """
     common, clap, abar = common or cfg.finetune, parts["clap"], alphas_bar(cfg)
@@ -89,21 +94,41 @@ def tune(
     texts = dict(zip(prompts, clap.embed_text(list(prompts.values())).cpu().numpy())) if prompts else None
     data = training_splits(paths.FEATURES / system.corpus, system.condition, scale, texts)
 
-    # The model: a U-Net, behind a tuning layer where the system has one.
-    unet = initial_unet(system, seed, cfg)
+    # The model: a U-Net, which reads what is retrieved and stands behind a tuning layer where the system has these.
+    unet = initial_unet(system, seed, cfg) if start is None else start
+    if system.retrieval is not None:
+        unet = retrieval.of_settings(
+            system.retrieval, unet, **tokens.channels(system.corpus, system.retrieval), seed=seed
+        )
+        for split, latents in data.items():
+            latents.conditions |= _retrieved(system, split, cfg)
     tuning = unets.TuningLayer(clap.dim, noise=common.tuning_noise, seed=seed) if system.tuning else None
     model = unet if tuning is None else unets.TunedUnet(unet, tuning)
 
     lclap = _latent_clap_loss(common, abar, scale, cfg.device) if system.loss.lclap else None
     rates = {"condition_dropout": common.condition_dropout, "retrieval_dropout": common.retrieval_dropout}
-    loss = DiffusionLoss(abar, unets.unconditional(clap), scale, snr_gamma=common.snr_gamma, latent_clap=lclap, **rates)
+    nothing = retrieval.unconditional(clap, unet)
+    loss = DiffusionLoss(abar, nothing, scale, snr_gamma=common.snr_gamma, latent_clap=lclap, **rates)
     job = Job(seed, scratch, cfg.device, cfg.precision)
     check = None if validate is None else lambda: validate(unet)
     options = {"lambda_lclap": system.loss.lclap, "held_out": data.get("val"), "validate": check}
-    history = fit_unet(model, data["train"], loss, common.train, job, **options)
+    history = fit_unet(model, data["train"], loss, _train(system, common), job, **options)
     job.forget()
     unet = unet.cpu() if tuning is None else unets.fold(model.cpu())
     return Tuned(unet, tuning, prompts, history)
+
+
+def _train(system: System, common: Finetune):
+    """The settings of the training, with the system's own learning rate where it has one."""
+    own = None if system.retrieval is None else system.retrieval.lr
+    return common.train if own is None else common.train.changed(lr=own)
+
+
+def _retrieved(system: System, split: str, cfg: Params) -> dict:
+    """What a model reads of the neighbours of a split's clips, found for the first caption of each."""
+    find = tokens.neighbours(system.corpus, cfg.retrieval.protocol)
+    index, _ = features.load(paths.FEATURES / system.corpus, split)
+    return tokens.conditions(system.corpus, system.retrieval, find(list(index.id), system.retrieval.k).rows)
 
 
 def initial_unet(system: System, seed: int, cfg: Params):
@@ -142,12 +167,18 @@ def training_key(system: System, common: Finetune, seed: int, cfg: Params) -> st
     weights = [weights_sha256(folder) for folder in used]
     size = None if system.pretrained else cfg.foundation.section(system.init).model_dump(include=UNET_SIZES)
     model = [cfg.foundation.ldm.noise, size, *weights]
+    if system.retrieval is not None:
+        neighbours = retrieval_key(paths.RETRIEVAL / system.corpus)
+        model += [cfg.retrieval.protocol, neighbours, tokens.read_key(system.corpus)]
     return fingerprint(own, shared, seed, cfg.precision, read_key(paths.FEATURES / system.corpus), *model)
 
 
 def _save(out: Path, tuned: Tuned, cfg: Params, parts: dict) -> None:
     shutil.rmtree(out, ignore_errors=True)
-    save_with_parts(out, tuned.unet, cfg, parts)
+    reads = isinstance(tuned.unet, retrieval.RetrievalUnet)
+    save_with_parts(out, tuned.unet.unet if reads else tuned.unet, cfg, parts)
+    if reads:
+        retrieval.save(tuned.unet, out)
     if tuned.tuning is not None:
         unets.save_tuning(tuned.tuning, out)
     write_json(out / "prompts.json", tuned.prompts)

@@ -9,8 +9,8 @@ import numpy as np
 from foleylib import paths
 from foleylib.datasets import features, retrieval, search
 from foleylib.datasets import manifest as manifests
+from foleylib.params.retrieval import Search
 from foleylib.params.settings import Params
-from foleylib.params.systems import Retrieval
 from foleylib.runtime import fingerprint, progress, write_json
 
 CHUNK = 4096  # queries between two steps of the progress bar
@@ -21,11 +21,11 @@ def make(corpus: str, cfg: Params) -> Path:
     """Write data/retrieval/`corpus` from the CLAP embeddings in data/features/`corpus`."""
     cfg.entry("corpora", corpus)
     out = paths.RETRIEVAL / corpus
-    compute(paths.CLIPS / corpus, paths.FEATURES / corpus, out, cfg.retrieval)
+    compute(paths.CLIPS / corpus, paths.FEATURES / corpus, out, cfg.retrieval.search)
     return out
 
 
-def compute(corpus: Path, cached: Path, out: Path, settings: Retrieval) -> None:
+def compute(corpus: Path, cached: Path, out: Path, settings: Search) -> None:
     """Write the neighbours that `datasets.retrieval.Neighbours` reads.
 
     rows_P.npy and scores_P.npy [N, captions, top] of each protocol P hold the neighbours, -1 where there are no more of
@@ -45,7 +45,7 @@ def compute(corpus: Path, cached: Path, out: Path, settings: Retrieval) -> None:
         "features": features.read_key(cached),
     }
     key |= {"relations": fingerprint(manifest[["id", "split", "source_group"]].to_dict("list"))}
-    key |= {"settings": settings.model_dump(mode="json", exclude={"protocol"})}
+    key |= {"settings": settings.model_dump(mode="json")}
     done = retrieval.read_key(out)
     if done is not None and {name: done.get(name) for name in key} == key:
         return
@@ -95,7 +95,7 @@ def embeddings(arrays: dict[str, np.ndarray], score: str) -> tuple[np.ndarray, n
 class Finder:
     """Searches among some of a corpus' `vectors` [shape=(N, D)], without the kin of the clip that asks."""
 
-    def __init__(self, vectors: np.ndarray, kin: retrieval.Kin, settings: Retrieval):
+    def __init__(self, vectors: np.ndarray, kin: retrieval.Kin, settings: Search):
         self.vectors, self.kin, self.settings = vectors, kin, settings
         self.done = {}  # what several protocols ask for is searched once
 

@@ -16,7 +16,7 @@ from foleylib.diffusion.condition import Condition
 from foleylib.networks import clap as claps
 from foleylib.networks import pipeline as pipelines
 from foleylib.networks.pipeline import Pipeline
-from foleylib.networks.unet import unconditional
+from foleylib.networks.retrieval import unconditional
 from foleylib.networks.vocoder import GriffinLim
 from foleylib.params.runs import Sampling
 from foleylib.params.settings import Params
@@ -64,7 +64,7 @@ class Drawer:
         self.pipeline = load_pipeline(folder, cfg, self.options)
         self.log_mel, self.samples = corpus_front_end(cfg), cfg.corpus_of("sampling").samples
         self.classes = class_rows(cfg, pipelines.prompts_of(folder), split)
-        self.unconditional = unconditional(self.clap)
+        self.unconditional = unconditional(self.clap, self.pipeline.unet)
 
     def rows(self, count: int, seed: int) -> pd.DataFrame:
         """Rows [label, target, prompt, id, seed] of the first `count` clips of each class, or of all without classes."""

@@ -1,0 +1,256 @@
+"""What belongs to re-audioldm alone: models that read what was retrieved, sampled for captions of test clips, and scored."""
+
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from foleylib import paths
+from foleylib.datasets import manifest as manifests
+from foleylib.datasets import samples
+from foleylib.datasets.retrieval import PROTOCOLS
+from foleylib.diffusion.condition import Condition
+from foleylib.evaluation import copying, events
+from foleylib.evaluation.frechet import cosine_similarities
+from foleylib.evaluation.paired import paired_scores
+from foleylib.networks import detector, retrieval
+from foleylib.networks import pipeline as pipelines
+from foleylib.networks.pipeline import load_parts
+from foleylib.params.retrieval import Retrieved
+from foleylib.params.settings import Params
+from foleylib.params.systems import System
+from foleylib.runtime import clip_seeds, fingerprint, progress, weights_sha256, write_csv
+from foleylib.sampling.sampler import SamplerOptions
+from foleylib.stages import evaluators, tokens
+from foleylib.stages.embedders import Embedders
+from foleylib.stages.finetune import training_key, tune
+from foleylib.stages.reference import evenly, reference
+from foleylib.stages.sample import Drawer
+
+CHANGED = ("off", "swapped")  # what is done to neighbours: taken away, or those of another clip
+KEPT = 12  # clips of a row that are written, for players
+KEYS = ["model", "variant", "caption", "seed"]
+
+
+class Bench:
+    """The captions that models are asked for, the real clips they are compared with, and all that scores; loaded once.
+
+    The first `re_audioldm.clips` test clips have their captions sampled, the others are the reference.
+    """
+
+    def __init__(self, cfg: Params):
+        self.settings = settings = cfg.re_audioldm
+        # A copy that is not checked: runs, which have a corpus of their own, are not looked at here.
+        self.cfg = cfg.model_copy(update={"sampling": cfg.sampling.changed(corpus=settings.corpus)})
+        self.embedders = Embedders(self.cfg, evaluators.load(cfg))
+        self.drawer = Drawer(paths.FOUNDATION / settings.init, self.cfg, clap=self.embedders.clap)
+        manifest, waves = reference(self.cfg, "test")
+        rows = evenly(manifest, settings.clips, "re_audioldm.clips")
+        others = np.setdiff1d(np.arange(len(manifest)), rows)
+        if len(others) < 2:
+            raise ValueError(f"re_audioldm.clips is {settings.clips} of {len(manifest)}: leave some for the reference")
+        self.real = self.embedders.embed(manifest.iloc[others], waves[others])
+        self.manifest, self.waves = manifest.iloc[rows].reset_index(drop=True), waves[rows]
+        self.partners = self.embedders.embed(self.manifest, self.waves)
+        self.said = manifests.captions(paths.CLIPS / settings.corpus, self.manifest)
+        self.scenes = [[sound["label"] for sound in manifests.sounds(told)] for told in self.manifest.events]
+        self.neighbours = {protocol: tokens.neighbours(settings.corpus, protocol) for protocol in PROTOCOLS}
+
+    @cached_property
+    def detector(self):
+        """What tells the sounds of a scene; None where the corpus has no scenes."""
+        return detector.load(paths.DETECTOR, device=self.embedders.device) if any(self.scenes) else None
+
+    @cached_property
+    def near(self) -> dict[str, np.ndarray]:
+        """The neighbours that the probed model reads, by their CLAP embeddings and centred log-mels [each (N, K, D)]."""
+        rows = self.rows(self.settings.models[self.settings.probed].k, "", 0)
+        rows = np.where(rows < 0, rows[:, :1], rows)  # where there are fewer than K, the first again
+        corpus = paths.CLIPS / self.settings.corpus
+        waves = manifests.Waves(corpus, manifests.load(corpus))[rows.ravel()]
+        audio = self.embedders.clap.embed_audio(waves, self.drawer.log_mel.config.rate).cpu().numpy()
+        found = {"clap": audio, "mel": self._mels(waves)}
+        return {name: values.reshape(*rows.shape, -1) for name, values in found.items()}
+
+    def _mels(self, waves: torch.Tensor) -> np.ndarray:
+        return copying.centred(self.drawer.log_mel(waves).numpy())
+
+    def rows(self, k: int, variant: str, caption: int) -> np.ndarray:
+        """The neighbours [shape=(N, K)] of the clips under a variant: "", one of `CHANGED`, or another protocol."""
+        find = self.neighbours[variant if variant in PROTOCOLS else self.cfg.retrieval.protocol]
+        numbers = np.array([min(caption, len(own) - 1) for own in self.said])
+        rows = find(list(self.manifest.id), k, caption=numbers).rows
+        if variant == "off":
+            return np.full_like(rows, -1)
+        return np.roll(rows, len(rows) // 2, axis=0) if variant == "swapped" else rows
+
+    def draw(self, unet: nn.Module, reads: Retrieved | None, seed: int, variant: str, caption: int) -> torch.Tensor:
+        """Waves [shape=(N, T)] for a caption of each clip. Models, variants and captions of a seed have the same noise."""
+        clap, drawer = self.embedders.clap, self.drawer
+        given = {"embedding": clap.embed_text(self._texts(caption)).cpu()}
+        if reads is not None:
+            stored = tokens.conditions(self.settings.corpus, reads, self.rows(reads.k, variant, caption))
+            read = {name: torch.from_numpy(values[np.arange(len(values))]) for name, values in stored.items()}
+            given |= {name: value.float() if value.is_floating_point() else value for name, value in read.items()}
+        drawer.pipeline.unet = unet.eval().to(self.embedders.device)
+        drawer.unconditional = retrieval.unconditional(clap, unet)
+        seeds = clip_seeds(self.cfg.seed + seed, [(id, 0) for id in self.manifest.id])
+        latents = drawer.latents(Condition(**given), seeds, SamplerOptions.of(drawer.options))
+        hop = drawer.log_mel.config.hop
+        return pipelines.decode(drawer.pipeline, latents, hop=hop, batch_size=drawer.options.batch_size)
+
+    def _texts(self, caption: int) -> list[str]:
+        return [own[min(caption, len(own) - 1)] for own in self.said]
+
+    def codec(self) -> torch.Tensor:
+        """The real clips of the captions through VAE and vocoder."""
+        return pipelines.reconstruct(self.drawer.pipeline, torch.from_numpy(self.waves), self.drawer.log_mel)
+
+    def score(self, waves: torch.Tensor, caption: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Scores of clips for the captions: of the set [metric, embedder, value], and of the clips that have a class
+        [label, clips, clap_score, event_recall]."""
+        clips = self.embedders.embed(self.manifest.assign(prompt=self._texts(caption)), waves.numpy())
+        whole = paired_scores(self.real, self.partners, clips)
+        said = cosine_similarities(clips["clap"], clips["text"])
+        points = {"clap": clips["clap"], "mel": self._mels(waves)}
+        whole += [_row(f"nearest_{n}", n, copying.nearest(own, self.near[n]).mean()) for n, own in points.items()]
+        if self.detector is None:
+            return pd.DataFrame(whole), pd.DataFrame(columns=["label", "clips", "clap_score", "event_recall"])
+        labels, thresholds = self.detector.model.labels, self.detector.model.thresholds.cpu().numpy()
+        probabilities = detector.probabilities(self.detector, waves.numpy())
+        told = events.score(probabilities, thresholds, events.indices(self.scenes, labels))
+        whole += [_row(f"event_{name}", "detector", told[name].mean()) for name in ("recall", "precision", "order")]
+        return pd.DataFrame(whole), self._by_class(said, events.detected(probabilities, thresholds))
+
+    def _by_class(self, said: np.ndarray, heard: np.ndarray) -> pd.DataFrame:
+        rows = []
+        for number, label in enumerate(self.detector.model.labels):
+            there = np.array([label in scene for scene in self.scenes])
+            if there.any():
+                rows.append((label, int(there.sum()), said[there].mean(), heard[there, number].mean()))
+        return pd.DataFrame(rows, columns=["label", "clips", "clap_score", "event_recall"])
+
+
+def _row(metric: str, embedder: str, value: float) -> dict:
+    return {"metric": metric, "embedder": embedder, "value": float(value)}
+
+
+def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train and score the models of `re_audioldm`, each with every seed, beside the real clips and these through the codec.
+
+    The probed model is also sampled without neighbours, with those of another clip and under the other protocols; with
+    the first seed, it and the baseline are sampled for every caption of a clip (Fig. 3). Writes results/re_audioldm.csv,
+    results/re_audioldm_classes.csv and some clips of the first seed to data/samples/re_audioldm/MODEL_VARIANT; a run that
+    was killed goes on with the training it was at.
+
+    Returns
+    -------
+    scores [model, variant, caption, seed, metric, embedder, value], and of the clips of each class [model, variant,
+    caption, seed, label, clips, clap_score, event_recall]
+    """
+    settings, bench, scratch = cfg.re_audioldm, Bench(cfg), paths.SCRATCH / "re_audioldm"
+    shutil.rmtree(paths.SAMPLES / "re_audioldm", ignore_errors=True)
+    first = settings.seeds[0]
+    tables = []
+    for name, waves in (("real", torch.from_numpy(bench.waves)), ("codec", bench.codec())):
+        tables.append(_told(bench.score(waves), name, "", 0, first))
+    jobs = [(name, seed) for seed in settings.seeds for name in _baseline_first(settings)]
+    for name, seed in progress(jobs, desc="re-audioldm"):
+        model = Model(name, seed, cfg, scratch)
+        tables += [_scored(model, *question, bench) for question in _questions(name, seed, cfg)]
+    scores, classes = (pd.concat(parts, ignore_index=True) for parts in zip(*tables))
+    write_csv(scores, paths.RESULTS / "re_audioldm.csv")
+    write_csv(classes, paths.RESULTS / "re_audioldm_classes.csv")
+    shutil.rmtree(scratch)
+    return scores, classes
+
+
+def _baseline_first(settings) -> list[str]:
+    return [settings.baseline, *(name for name in settings.models if name != settings.baseline)]
+
+
+def _questions(name: str, seed: int, cfg: Params) -> list[tuple[str, int]]:
+    """The variants and captions under which a model is sampled."""
+    settings, asked = cfg.re_audioldm, [("", 0)]
+    if name == settings.probed:
+        asked += [(variant, 0) for variant in (*CHANGED, *PROTOCOLS) if variant != cfg.retrieval.protocol]
+    if name in (settings.baseline, settings.probed) and seed == settings.seeds[0]:
+        asked += [("", caption) for caption in range(1, settings.captions)]
+    return asked
+
+
+class Model:
+    """One of the models with one of the seeds, trained when it is first asked for and kept in `scratch`.
+
+    The baseline is the foundation's model, fine-tuned on the captions. A model whose branch alone is trained starts from
+    the baseline of its seed, so that what is retrieved is all the difference; others from where the baseline started.
+    """
+
+    def __init__(self, name: str, seed: int, cfg: Params, scratch: Path):
+        settings = cfg.re_audioldm
+        self.name, self.seed, self.cfg, self.scratch = name, seed, cfg, scratch
+        self.reads = settings.models[name]
+        self.system = System(corpus=settings.corpus, init=settings.init, retrieval=self.reads)
+        self.common = cfg.finetune.changed(train=cfg.finetune.train.changed(steps=settings.steps))
+
+    @property
+    def on_baseline(self) -> bool:
+        return self.reads is not None and self.reads.trained == "branch"
+
+    @cached_property
+    def key(self) -> str:
+        """Changes with all that changes the weights."""
+        baseline = self.cfg.re_audioldm.baseline
+        own = training_key(self.system, self.common, self.seed, self.cfg)
+        return fingerprint(own, Model(baseline, self.seed, self.cfg, self.scratch).key) if self.on_baseline else own
+
+    @cached_property
+    def unet(self) -> nn.Module:
+        folder = self.scratch / f"{self.key}-model"
+        if not folder.is_dir():
+            start = None
+            if self.on_baseline:
+                start = Model(self.cfg.re_audioldm.baseline, self.seed, self.cfg, self.scratch).unet
+            parts, state = load_parts(paths.FOUNDATION), self.scratch / self.key
+            tuned = tune(self.system, self.seed, self.cfg, parts, scratch=state, common=self.common, start=start)
+            part = folder.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            retrieval.save_unet(tuned.unet, part)
+            part.rename(folder)
+        return retrieval.load(folder)
+
+
+def _scored(model: Model, variant: str, caption: int, bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The scores of a model under a variant, kept in its scratch folder; the first clips are written."""
+    cfg, settings = model.cfg, model.cfg.re_audioldm
+    judged = [weights_sha256(path) for path in (paths.JUDGE, paths.DETECTOR, paths.FOUNDATION / "clap")]
+    judged += [cfg.evaluators[name] for name in cfg.evaluate.further]
+    asked = [cfg.seed, cfg.sampling, settings.clips, cfg.retrieval.protocol, variant, caption]
+    folder = model.scratch / fingerprint(model.key, *asked, *judged)
+    keeps = caption == 0 and model.seed == settings.seeds[0]
+    clips = paths.SAMPLES / "re_audioldm" / f"{model.name}{'_' * bool(variant)}{variant}"
+    if not (folder / "classes.csv").is_file():
+        waves = bench.draw(model.unet, model.reads, model.seed, variant, caption)
+        if keeps:
+            shown = bench.manifest.head(KEPT)[["id", "label", "target", "prompt"]].assign(seed=model.seed)
+            samples.write(
+                folder / "clips" / str(model.seed), shown, waves[:KEPT].numpy(), bench.drawer.log_mel.config.rate
+            )
+        whole, classes = bench.score(waves, caption)
+        write_csv(whole, folder / "scores.csv")
+        write_csv(classes, folder / "classes.csv")
+    if keeps:
+        shutil.copytree(folder / "clips", clips)
+    read = pd.read_csv(folder / "scores.csv"), pd.read_csv(folder / "classes.csv")
+    return _told(read, model.name, variant, caption, model.seed)
+
+
+def _told(tables, model: str, variant: str, caption: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores with what they are of."""
+    what = dict(zip(KEYS, (model, variant, caption, seed)))
+    whole, classes = (table.assign(**what) for table in tables)
+    return tuple(table[[*KEYS, *(name for name in table if name not in KEYS)]] for table in (whole, classes))
