@@ -17,6 +17,7 @@ FOUNDATION = MODELS / "foundation"
 SYSTEMS = MODELS / "systems"
 LATENT_CLAP = MODELS / "latent_clap"
 JUDGE = MODELS / "judge"
+DETECTOR = MODELS / "detector"
 RESULTS = ROOT / "results"
 SCRATCH = ROOT / "scratch"
 
