@@ -18,6 +18,8 @@ FOUNDATION = MODELS / "foundation"
 SYSTEMS = MODELS / "systems"
 LATENT_CLAP = MODELS / "latent_clap"
 JUDGE = MODELS / "judge"
+DETECTOR = MODELS / "detector"
+RE_AUDIOLDM = MODELS / "re_audioldm"
 RESULTS = ROOT / "results"
 SCRATCH = ROOT / "scratch"
 

@@ -24,7 +24,7 @@ UNET = "models/systems/ldm/0/unet/diffusion_pytorch_model.safetensors"
 # Stages by what they do; "finetune" stands for finetune@NAME of all systems, and so on.
 FOUNDATION = {"clap", "vae", "vocoder"}
 LDMS = {"pretrain", "pretrain_size"}
-TRAINED = {*FOUNDATION, *LDMS, "judge", "latent_clap", "finetune", "lambda_sweep", "targets", "transfer"}
+TRAINED = {*FOUNDATION, *LDMS, "judge", "detector", "latent_clap", "finetune", "lambda_sweep", "targets", "transfer"}
 SAMPLED = {"controls", "sample", "thresholds", "selection", "lambda_sweep", "targets", "transfer", "sensitivity"}
 SCORED = {"evaluate", "transfer", "sensitivity"}  # with every metric
 PAPERS = {"paper_latent_clap", "paper_text_foley", "paper_transfer"}
@@ -34,7 +34,7 @@ STALE = {
     "foleylib/evaluation/metrics.py": {*SCORED, *PAPERS},
     "foleylib/evaluation/statistics.py": {*SCORED, "latent_clap", *PAPERS},
     "foleylib/networks/judge.py": {"judge", "codec", *SCORED, "lambda_sweep", "targets"},
-    "foleylib/networks/embedders.py": {"judge", "codec", *SCORED, "lambda_sweep", "targets"},
+    "foleylib/networks/embedders.py": {"judge", "detector", "codec", *SCORED, "lambda_sweep", "targets"},
     "foleylib/networks/vggish.py": SCORED,
     "foleylib/evaluation/folders.py": set(),
     "foleylib/networks/published/audioldm.py": set(),

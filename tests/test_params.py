@@ -83,7 +83,7 @@ def test_an_experiment_changes_what_it_names_alone(repository):
 @pytest.mark.parametrize(
     ("where", "allowed"),
     [
-        ("sede", "corpora, device, evaluate"),
+        ("sede", "corpora, detector, device, evaluate"),
         ("corpora.foley.class", "ambience, archive, captions, classes"),
         ("foundation.clap.text.width", "heads, hidden, layers, max_tokens, vocabulary"),
         ("foundation.ldm.train.epochs", "accumulate, batch_size, betas"),

@@ -152,6 +152,14 @@ def test_confusion_counts_and_shares():
         plots.confusion(np.ones((2, 2)), list("abc"))
 
 
+def test_shares_have_a_point_for_each_column():
+    frame = pd.DataFrame({"real": [0.5, np.nan], "decoded": [0.25, 1.0]}, index=["Rain", "DogBark"])
+    (axis,) = drawn(plots.shares(frame, label="Recall")).axes
+    np.testing.assert_array_equal([line.get_xdata() for line in axis.lines], frame.to_numpy().T)
+    assert texts(axis.get_yticklabels()) == ["Rain", "Dog bark"] and axis.get_xlabel() == "Recall"
+    assert [line.get_label() for line in axis.lines] == ["real", "decoded"]
+
+
 def test_similarity_writes_numbers_only_where_they_fit():
     small, large = (drawn(plots.similarity(RNG.random((n, n)), range(n), range(n))).axes[0] for n in (3, 20))
     assert len(small.texts) == 9 and not large.texts

@@ -34,7 +34,11 @@ class Condition:
     def retrieved(self) -> "Condition":
         """The fields of the tokens alone. As the `unconditional` of `drop` and `denoise` it drops what was retrieved and
         keeps the text."""
-        return Condition(**{name: self.given()[name] for name in RETRIEVED if name in self.given()})
+        return self.only(*RETRIEVED)
+
+    def only(self, *names: str) -> "Condition":
+        """Those of the fields that are given."""
+        return Condition(**{name: value for name, value in self.given().items() if name in names})
 
     def __len__(self) -> int:
         return len(next(iter(self.given().values())))

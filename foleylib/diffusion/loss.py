@@ -27,7 +27,10 @@ class DiffusionLoss:
     condition_dropout: float = 0.0  # share of clips that train without condition, text and retrieval together
     snr_gamma: float | None = None  # min-SNR weighting; None is the plain loss
     latent_clap: Callable[[Prediction, torch.Tensor], torch.Tensor] | None = None
-    retrieval_dropout: float = 0.0  # share of clips, of all, that train without what was retrieved but with their text
+    retrieval_dropout: float = (
+        0.0  # share of clips that train without neighbours; as many without their sound alone, and
+    )
+    # without their captions alone (at most 1 / 3)
 
     def __call__(self, unet, batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
         z_0 = sample_latents(batch["moments"], self.scale, generator)
@@ -36,8 +39,11 @@ class DiffusionLoss:
         dropped = torch.rand(len(z_0), generator=generator, device=z_0.device) < self.condition_dropout
         condition = Condition.of(with_drawn_caption(batch, generator)).drop(self.unconditional, dropped)
         if self.retrieval_dropout:
-            alone = torch.rand(len(z_0), generator=generator, device=z_0.device) < self.retrieval_dropout
-            condition = condition.drop(self.unconditional.retrieved(), alone)
+            drawn, share = torch.rand(len(z_0), generator=generator, device=z_0.device), self.retrieval_dropout
+            nothing = self.unconditional.retrieved()
+            condition = condition.drop(nothing.only("tokens", "mask"), drawn < 2 * share)
+            without_text = (drawn < share) | ((drawn >= 2 * share) & (drawn < 3 * share))
+            condition = condition.drop(nothing.only("text_tokens", "text_mask"), without_text)
 
         eps = torch.randn(z_0.shape, generator=generator, device=z_0.device)
         n = torch.randint(len(self.alphas_bar), (len(z_0),), generator=generator, device=z_0.device)

@@ -47,7 +47,7 @@ class Bench:
         # A copy that is not checked: runs, which have a corpus of their own, are not looked at here.
         self.cfg = cfg.model_copy(update={"sampling": cfg.sampling.changed(corpus=settings.corpus)})
         self.embedders = Embedders(self.cfg, evaluators.load(cfg))
-        self.drawer = Drawer(paths.FOUNDATION / settings.init, self.cfg, clap=self.embedders.clap)
+        self.drawer = Drawer(paths.FOUNDATION / "ldm", self.cfg, clap=self.embedders.clap)  # its VAE and vocoder
         manifest, waves = reference(self.cfg, "test")
         rows = evenly(manifest, settings.clips, "re_audioldm.clips")
         others = np.setdiff1d(np.arange(len(manifest)), rows)
@@ -158,7 +158,7 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     tables = []
     for name, waves in (("real", torch.from_numpy(bench.waves)), ("codec", bench.codec())):
         tables.append(_told(bench.score(waves), name, "", 0, first))
-    jobs = [(name, seed) for seed in settings.seeds for name in _baseline_first(settings)]
+    jobs = [(name, seed) for seed in settings.seeds for name in settings.models]
     for name, seed in progress(jobs, desc="re-audioldm"):
         model = Model(name, seed, cfg, scratch)
         tables += [_scored(model, *question, bench) for question in _questions(name, seed, cfg)]
@@ -167,10 +167,6 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     write_csv(classes, paths.RESULTS / "re_audioldm_classes.csv")
     shutil.rmtree(scratch)
     return scores, classes
-
-
-def _baseline_first(settings) -> list[str]:
-    return [settings.baseline, *(name for name in settings.models if name != settings.baseline)]
 
 
 def _questions(name: str, seed: int, cfg: Params) -> list[tuple[str, int]]:
@@ -184,42 +180,29 @@ def _questions(name: str, seed: int, cfg: Params) -> list[tuple[str, int]]:
 
 
 class Model:
-    """One of the models with one of the seeds, trained when it is first asked for and kept in `scratch`.
+    """One of the models with one of the seeds: what was pre-trained with every kind of retrieval, fine-tuned with its own.
 
-    The baseline is the foundation's model, fine-tuned on the captions. A model whose branch alone is trained starts from
-    the baseline of its seed, so that what is retrieved is all the difference; others from where the baseline started.
+    It is trained when it is first asked for, and kept in `scratch`.
     """
 
     def __init__(self, name: str, seed: int, cfg: Params, scratch: Path):
         settings = cfg.re_audioldm
         self.name, self.seed, self.cfg, self.scratch = name, seed, cfg, scratch
         self.reads = settings.models[name]
-        self.system = System(corpus=settings.corpus, init=settings.init, retrieval=self.reads)
+        self.system = System(corpus=settings.corpus, init="ldm", retrieval=self.reads)
         self.common = cfg.finetune.changed(train=cfg.finetune.train.changed(steps=settings.steps))
-
-    @property
-    def on_baseline(self) -> bool:
-        return self.reads is not None and self.reads.trained == "branch"
-
-    @cached_property
-    def key(self) -> str:
-        """Changes with all that changes the weights."""
-        baseline = self.cfg.re_audioldm.baseline
-        own = training_key(self.system, self.common, self.seed, self.cfg)
-        return fingerprint(own, Model(baseline, self.seed, self.cfg, self.scratch).key) if self.on_baseline else own
+        start = weights_sha256(paths.RE_AUDIOLDM)
+        self.key = fingerprint(training_key(self.system, self.common, seed, cfg), start)
 
     @cached_property
     def unet(self) -> nn.Module:
         folder = self.scratch / f"{self.key}-model"
         if not folder.is_dir():
-            start = None
-            if self.on_baseline:
-                start = Model(self.cfg.re_audioldm.baseline, self.seed, self.cfg, self.scratch).unet
-            parts, state = load_parts(paths.FOUNDATION), self.scratch / self.key
-            tuned = tune(self.system, self.seed, self.cfg, parts, scratch=state, common=self.common, start=start)
+            start, parts = retrieval.load(paths.RE_AUDIOLDM), load_parts(paths.FOUNDATION)
+            how = {"scratch": self.scratch / self.key, "common": self.common, "start": start}
             part = folder.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            retrieval.save_unet(tuned.unet, part)
+            retrieval.save_unet(tune(self.system, self.seed, self.cfg, parts, **how).unet, part)
             part.rename(folder)
         return retrieval.load(folder)
 

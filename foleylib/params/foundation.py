@@ -136,13 +136,12 @@ class Ldm(Section):
 
     def resized(self, size: "LdmSize") -> "Ldm":
         """These settings in another size."""
-        return Ldm.model_validate(self.model_dump() | size.model_dump(exclude={"checkpoint", "corpus"}))
+        return Ldm.model_validate(self.model_dump() | size.model_dump(exclude={"checkpoint"}))
 
 
 class LdmSize(Section):
-    """Another LDM: what it has otherwise than `foundation.ldm`. dvc.yaml reads the corpus of each."""
+    """Another size of the LDM: what it has otherwise than `foundation.ldm`."""
 
-    corpus: str  # it is pre-trained on; with the rate and front end of the foundation's
     channels: list[Positive]
     head_channels: Positive
     checkpoint: str | None = None
@@ -189,10 +188,6 @@ class Foundation(Section):
     def ldms(self) -> list[str]:
         """The latent diffusion models: "ldm" and those of `sizes`; each has its folder in models/foundation."""
         return ["ldm", *self.sizes]
-
-    def corpus_of(self, part: str) -> str:
-        """The corpus that a part is trained on."""
-        return self.sizes[part].corpus if part in self.sizes else self.corpus
 
     def section(self, part: str) -> Clap | Vae | Vocoder | Ldm:
         """The settings of a part: clap, vae, vocoder, ldm, or one of `sizes`, which has the rest from ldm."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foleylib.params.base import Count, Positive, Rate, Section, Seeds, Share
+from foleylib.params.base import Count, Positive, Rate, Section, Seeds, Share, Train
 
 
 class Ivf(Section):
@@ -71,7 +71,6 @@ class Retrieved(Section):
     width: Positive = 64  # to which both kinds of tokens are projected
     attention: Literal["added", "second"] = "added"  # beside both attentions of a block, or in place of the second
     trained: Literal["all", "branch"] = "all"  # branch: what was added; the pre-trained U-Net stays as it is
-    lr: Rate | None = None  # in place of the training's own: a branch that starts at zero wants a larger one
 
     @model_validator(mode="after")
     def _reads_something(self):
@@ -82,11 +81,26 @@ class Retrieved(Section):
         return self
 
 
+class Pretrained(Section):
+    """The U-Net that reads every kind of retrieval, from which the models of `re_audioldm` start."""
+
+    source: Literal["bundled", "scratch"]
+    channels: list[Positive]
+    layers: Positive
+    head_channels: Positive
+    groups: Positive
+    retrieval: Retrieved
+    condition_dropout: Share
+    retrieval_dropout: Annotated[float, Field(ge=0, le=1 / 3)]
+    snr_gamma: Rate | None
+    train: Train
+
+
 class ReAudioLdm(Section):
     """The experiments of re-audioldm: what is retrieved, how much of it, and for which captions it helps."""
 
     corpus: str
-    init: str  # the foundation's "ldm", or one of foundation.sizes
+    pretrained: Pretrained
     seeds: Seeds
     steps: Positive
     models: dict[str, Retrieved | None]  # name -> what the model reads; nothing: None

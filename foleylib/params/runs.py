@@ -31,6 +31,16 @@ class Judge(Section):
     train: Train
 
 
+class Detector(Section):
+    """The network that finds the events of scenes in generated clips: event recall, precision, order accuracy."""
+
+    source: Literal["bundled", "scratch"]
+    corpus: str  # with scenes: to be trained on, and to be tested on
+    widths: Annotated[list[Positive], Field(min_length=2)]
+    noise_share: Share  # of a step's clips that are noise, in which nothing is to be heard
+    train: Train
+
+
 class Features(Section):
     batch_size: Positive
 

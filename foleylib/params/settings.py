@@ -13,6 +13,7 @@ from foleylib.params.foundation import Foundation
 from foleylib.params.retrieval import ReAudioLdm, Retrieval
 from foleylib.params.runs import (
     Control,
+    Detector,
     Display,
     Evaluate,
     Evaluator,
@@ -36,6 +37,7 @@ class Params(Section):
     corpora: dict[str, Corpus]
     foundation: Foundation
     judge: Judge
+    detector: Detector
     features: Features
     latent_clap: LatentClap
     finetune: Finetune
@@ -126,7 +128,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _corpora_fit(self):
-        users = {name: getattr(self, name) for name in ("foundation", "judge", "latent_clap", "sampling")}
+        users = {name: getattr(self, name) for name in ("foundation", "judge", "detector", "latent_clap", "sampling")}
         users |= {"lambda_sweep": self.lambda_sweep, "targets": self.targets}
         users |= {f"systems.{name}": system for name, system in self.systems.items()}
         for where, section in users.items():

@@ -334,6 +334,18 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Figure:
     return figure
 
 
+def shares(frame: pd.DataFrame, *, label: str) -> Figure:
+    """Shares from 0 to 1 called `label`: a line for each row, and on it a point for each column."""
+    figure, (axis,) = panels(1, columns=1, width=6.5, height=1 + 0.25 * len(frame))
+    for column, mark in zip(frame, "osD^v"):
+        axis.plot(frame[column], np.arange(len(frame)), mark, markersize=5, alpha=0.8, label=words(column))
+    name_rows(axis, [words(name) for name in frame.index])
+    axis.set(xlabel=label, xlim=(-0.03, 1.03))
+    axis.grid(axis="y", alpha=0.4)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def similarity(matrix: np.ndarray, rows: Sequence[str], cols: Sequence[str]) -> Figure:
     """Cosine similarities [shape=(rows, cols)] as an image, with numbers up to 200 cells."""
     matrix = np.asarray(matrix, dtype=np.float64)

@@ -40,6 +40,7 @@ NOT_SIZES = {
     "corpus",
     "dropout",
     "mixup_alpha",
+    "noise_share",
     "parameters",
 }
 
@@ -87,7 +88,7 @@ def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> No
     the corpus it is used on.
     """
     bundle = paths.BUNDLED / part
-    switch = f"{part}.source" if part in ("judge", "latent_clap") else "foundation.source"
+    switch = f"{part}.source" if part in ("judge", "detector", "latent_clap") else "foundation.source"
     if not bundle.is_dir():
         raise ValueError(f"{bundle} is missing: check out data/bundled, or set {switch} to 'scratch'")
     provenance = provenance_of(bundle)
@@ -140,13 +141,13 @@ def _hashes(folder: Path) -> list[str]:
 
 
 def pack() -> None:
-    """Copy what was trained here (foundation, Latent CLAP encoder, judge) to data/bundled, as float16; prints what.
+    """Copy what was trained here (foundation, Latent CLAP encoder, judge, detector) to data/bundled, as float16; prints what.
 
     SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
     """
     head = ["git", "rev-parse", "HEAD"]
     commit = subprocess.run(head, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    folders = [*sorted(paths.FOUNDATION.glob("*")), paths.LATENT_CLAP, paths.JUDGE]
+    folders = [*sorted(paths.FOUNDATION.glob("*")), paths.LATENT_CLAP, paths.JUDGE, paths.DETECTOR]
     for file in filter(Path.is_file, (folder / "provenance.json" for folder in folders)):
         source, out, provenance = file.parent, paths.BUNDLED / file.parent.name, json.loads(file.read_text())
         if "commit" in provenance:  # noted by an earlier packing

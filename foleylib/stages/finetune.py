@@ -10,10 +10,8 @@ import pandas as pd
 import torch
 
 from foleylib import paths
-from foleylib.datasets import features
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets.features import read_key, training_splits
-from foleylib.datasets.retrieval import read_key as retrieval_key
 from foleylib.diffusion.latent_clap_loss import LatentClapLoss
 from foleylib.diffusion.loss import DiffusionLoss
 from foleylib.networks import latent_clap, retrieval
@@ -97,11 +95,8 @@ def tune(
     # The model: a U-Net, which reads what is retrieved and stands behind a tuning layer where the system has these.
     unet = initial_unet(system, seed, cfg) if start is None else start
     if system.retrieval is not None:
-        unet = retrieval.of_settings(
-            system.retrieval, unet, **tokens.channels(system.corpus, system.retrieval), seed=seed
-        )
         for split, latents in data.items():
-            latents.conditions |= _retrieved(system, split, cfg)
+            latents.conditions |= tokens.of_split(system.corpus, split, system.retrieval, cfg)
     tuning = unets.TuningLayer(clap.dim, noise=common.tuning_noise, seed=seed) if system.tuning else None
     model = unet if tuning is None else unets.TunedUnet(unet, tuning)
 
@@ -112,28 +107,18 @@ def tune(
     job = Job(seed, scratch, cfg.device, cfg.precision)
     check = None if validate is None else lambda: validate(unet)
     options = {"lambda_lclap": system.loss.lclap, "held_out": data.get("val"), "validate": check}
-    history = fit_unet(model, data["train"], loss, _train(system, common), job, **options)
+    history = fit_unet(model, data["train"], loss, common.train, job, **options)
     job.forget()
     unet = unet.cpu() if tuning is None else unets.fold(model.cpu())
     return Tuned(unet, tuning, prompts, history)
 
 
-def _train(system: System, common: Finetune):
-    """The settings of the training, with the system's own learning rate where it has one."""
-    own = None if system.retrieval is None else system.retrieval.lr
-    return common.train if own is None else common.train.changed(lr=own)
-
-
-def _retrieved(system: System, split: str, cfg: Params) -> dict:
-    """What a model reads of the neighbours of a split's clips, found for the first caption of each."""
-    find = tokens.neighbours(system.corpus, cfg.retrieval.protocol)
-    index, _ = features.load(paths.FEATURES / system.corpus, split)
-    return tokens.conditions(system.corpus, system.retrieval, find(list(index.id), system.retrieval.k).rows)
-
-
 def initial_unet(system: System, seed: int, cfg: Params):
-    """The U-Net that a system starts from."""
-    return unets.load(paths.FOUNDATION / system.init) if system.pretrained else new_unet(cfg, system.init, seed)
+    """The U-Net that a system starts from, with what reads tokens where it does."""
+    unet = unets.load(paths.FOUNDATION / system.init) if system.pretrained else new_unet(cfg, system.init, seed)
+    if system.retrieval is None:
+        return unet
+    return retrieval.of_settings(system.retrieval, unet, **tokens.channels(system.corpus, system.retrieval), seed=seed)
 
 
 def class_prompts(system: System) -> dict[str, str]:
@@ -168,8 +153,7 @@ def training_key(system: System, common: Finetune, seed: int, cfg: Params) -> st
     size = None if system.pretrained else cfg.foundation.section(system.init).model_dump(include=UNET_SIZES)
     model = [cfg.foundation.ldm.noise, size, *weights]
     if system.retrieval is not None:
-        neighbours = retrieval_key(paths.RETRIEVAL / system.corpus)
-        model += [cfg.retrieval.protocol, neighbours, tokens.read_key(system.corpus)]
+        model += tokens.keys(system.corpus, cfg)
     return fingerprint(own, shared, seed, cfg.precision, read_key(paths.FEATURES / system.corpus), *model)
 
 

@@ -30,7 +30,7 @@ def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) 
         history = train(cfg, out)
         start = bundle.provenance_of(paths.BUNDLED / part) if source == "finetuned" else None
         seconds = time.perf_counter() - begin
-        bundle.write_provenance(out, section, cfg.foundation.corpus_of(part), cfg, seconds, history, start)
+        bundle.write_provenance(out, section, cfg.foundation.corpus, cfg, seconds, history, start)
     elif source == "bundled":
         _unpack(part, cfg, out)
     else:
@@ -54,7 +54,7 @@ def initial(part: str, cfg: Params, load: Callable):
 
 def job(cfg: Params, part: str, *inputs) -> Job:
     """How a part is trained; the folder of its resumable state changes with all that changes the training."""
-    section, corpus = cfg.foundation.section(part), cfg.corpora[cfg.foundation.corpus_of(part)]
+    section, corpus = cfg.foundation.section(part), cfg.corpus_of("foundation")
     if cfg.foundation.source == "finetuned":
         inputs = (*inputs, bundle.provenance_of(paths.BUNDLED / part))
     key = fingerprint(section, corpus, cfg.seed, cfg.precision, *inputs)

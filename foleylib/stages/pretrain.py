@@ -31,7 +31,7 @@ def make(part: str, cfg: Params) -> pd.DataFrame:
 
 def train(cfg: Params, out: Path) -> pd.DataFrame:
     """Pre-train the LDM named as `out` on CLAP *audio* embeddings and save the whole pipeline."""
-    section, folder = cfg.foundation.section(out.name), paths.FEATURES / cfg.foundation.corpus_of(out.name)
+    section, folder = cfg.foundation.section(out.name), paths.FEATURES / cfg.foundation.corpus
     parts = load_parts(paths.FOUNDATION)
     data = training_splits(folder, "audio", parts["vae"].config.scaling_factor)
     unet = foundation.initial(out.name, cfg, unets.load) or new_unet(cfg, out.name, cfg.seed)
@@ -50,21 +50,21 @@ def train(cfg: Params, out: Path) -> pd.DataFrame:
 
 
 def errors_by_noise(part: str, cfg: Params) -> pd.DataFrame:
-    """Error against noise level on the test clips of the part's corpus, with their condition and without.
+    """Error against noise level on the test clips of the foundation's corpus, with their condition and without.
 
     Returns
     -------
     DataFrame [n, audio condition, unconditional]
     """
     unet = unets.load(paths.FOUNDATION / part).to(pick_device(cfg.device))
-    held = test_split(cfg, part)
+    held = test_split(cfg)
     nothing = unets.unconditional(load_parts(paths.FOUNDATION, "clap")["clap"]).embedding.numpy()
     without = Latents(held.moments, {"embedding": np.tile(nothing, (len(held), 1))}, held.scale)
     return errors_by_level({"audio condition": held, "unconditional": without}, unet, alphas_bar(cfg))
 
 
-def test_split(cfg: Params, part: str = "ldm") -> Latents:
-    """The test clips of a part's corpus with their audio embeddings as condition."""
-    _, arrays = features.load(paths.FEATURES / cfg.foundation.corpus_of(part), "test")
+def test_split(cfg: Params) -> Latents:
+    """The test clips of the foundation's corpus with their audio embeddings as condition."""
+    _, arrays = features.load(paths.FEATURES / cfg.foundation.corpus, "test")
     scale = vaes.load(paths.FOUNDATION / "vae").config.scaling_factor
     return Latents(arrays["moments"], {"embedding": arrays["audio"]}, scale)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from foleylib import paths
+from foleylib.datasets import features, retrieval
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets import tokens as stores
-from foleylib.datasets.retrieval import Neighbours
 from foleylib.networks import clap as claps
 from foleylib.networks import tokens
 from foleylib.params.retrieval import Retrieved
@@ -67,9 +67,21 @@ def channels(corpus: str, reads: Retrieved) -> dict[str, int | None]:
     return {"audio": None, "text": None} | found
 
 
-def neighbours(corpus: str, protocol: str) -> Neighbours:
+def neighbours(corpus: str, protocol: str) -> retrieval.Neighbours:
     """The neighbours of a corpus' clips under a protocol."""
-    return Neighbours(paths.RETRIEVAL / corpus, manifests.load(paths.CLIPS / corpus), protocol)
+    return retrieval.Neighbours(paths.RETRIEVAL / corpus, manifests.load(paths.CLIPS / corpus), protocol)
+
+
+def of_split(corpus: str, split: str, reads: Retrieved, cfg: Params) -> dict[str, stores.Neighbours]:
+    """What a model reads of the neighbours of a split's clips, found for the first caption of each."""
+    index, _ = features.load(paths.FEATURES / corpus, split)
+    found = neighbours(corpus, cfg.retrieval.protocol)(list(index.id), reads.k)
+    return conditions(corpus, reads, found.rows)
+
+
+def keys(corpus: str, cfg: Params) -> list:
+    """What changes with all that models of a corpus read."""
+    return [cfg.retrieval.protocol, retrieval.read_key(paths.RETRIEVAL / corpus), read_key(corpus)]
 
 
 def conditions(corpus: str, reads: Retrieved, rows: np.ndarray) -> dict[str, stores.Neighbours]:
