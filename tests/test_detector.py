@@ -168,7 +168,7 @@ def scenes_corpus(tiny, tiny_paths, tmp_path, monkeypatch):
     for name in ("CLIPS", "DETECTOR", "SCRATCH", "BUNDLED"):
         monkeypatch.setattr(tiny_paths, name, tmp_path / name.lower())
     corpus = tiny.corpora["scenes"].changed(
-        clips_per_class=None, classes=["DogBark", "Rain", "Bell"], seconds=1.28, held_out=[], events=(1, 2)
+        clips_per_class=None, classes=["DogBark", "Rain", "Bell"], seconds=1.28, held_out=["Bell"], events=(1, 2)
     )
     prepare("scenes", corpus, tiny_paths.CLIPS / "scenes")
     train = tiny.detector.train.changed(steps=4, batch_size=4, validate_every=4).model_dump()

@@ -64,10 +64,13 @@ def scenes(cfg: Params, split: str) -> Scenes:
 
 
 def train(cfg: Params) -> None:
-    """Train on the training scenes of its corpus and choose its thresholds on the validation scenes."""
+    """Train on the training scenes of its corpus and choose its thresholds on the validation scenes.
+
+    It has an output for the classes of test scenes alone too, which it has not learned and should never hear.
+    """
     manifest, start = manifests.load(paths.CLIPS / cfg.detector.corpus), time.perf_counter()
     clips, held_out = scenes(cfg, "train"), scenes(cfg, "val")
-    labels = sorted({label for scene in clips.labels + held_out.labels for label in scene})
+    labels = sorted({sound["label"] for row in manifest.events for sound in manifests.sounds(row)})
     key = fingerprint(cfg.detector, cfg.seed, cfg.precision, manifests.digest(manifest))
     job = Job(cfg.seed, paths.SCRATCH / "detector" / key, cfg.device, cfg.precision)
     rate = cfg.corpus_of("detector").rate
