@@ -1,6 +1,7 @@
 """What belongs to re-audioldm alone: models that read what was retrieved, sampled for captions of test clips, and scored."""
 
 import shutil
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from foleylib.stages.sample import Drawer
 CHANGED = ("off", "swapped")  # what is done to neighbours: taken away, or those of another clip
 KEPT = 12  # clips of a row that are written, for players
 KEYS = ["model", "variant", "caption", "seed"]
+CLASSES = ["label", "trained", "clips", "clap_score", "event_recall"]
 
 
 class Bench:
@@ -48,6 +50,9 @@ class Bench:
         self.cfg = cfg.model_copy(update={"sampling": cfg.sampling.changed(corpus=settings.corpus)})
         self.embedders = Embedders(self.cfg, evaluators.load(cfg))
         self.drawer = Drawer(paths.FOUNDATION / "ldm", self.cfg, clap=self.embedders.clap)  # its VAE and vocoder
+        corpus = manifests.load(paths.CLIPS / settings.corpus)
+        trained = corpus.events[corpus.split == "train"].map(manifests.sounds)
+        self.trained = Counter(sound["label"] for told in trained for sound in told)
         manifest, waves = reference(self.cfg, "test")
         rows = evenly(manifest, settings.clips, "re_audioldm.clips")
         others = np.setdiff1d(np.arange(len(manifest)), rows)
@@ -112,14 +117,14 @@ class Bench:
 
     def score(self, waves: torch.Tensor, caption: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Scores of clips for the captions: of the set [metric, embedder, value], and of the clips that have a class
-        [label, clips, clap_score, event_recall]."""
+        [label, trained, clips, clap_score, event_recall], where `trained` counts the class in training scenes."""
         clips = self.embedders.embed(self.manifest.assign(prompt=self._texts(caption)), waves.numpy())
         whole = paired_scores(self.real, self.partners, clips)
         said = cosine_similarities(clips["clap"], clips["text"])
         points = {"clap": clips["clap"], "mel": self._mels(waves)}
         whole += [_row(f"nearest_{n}", n, copying.nearest(own, self.near[n]).mean()) for n, own in points.items()]
         if self.detector is None:
-            return pd.DataFrame(whole), pd.DataFrame(columns=["label", "clips", "clap_score", "event_recall"])
+            return pd.DataFrame(whole), pd.DataFrame(columns=CLASSES)
         labels, thresholds = self.detector.model.labels, self.detector.model.thresholds.cpu().numpy()
         probabilities = detector.probabilities(self.detector, waves.numpy())
         told = events.score(probabilities, thresholds, events.indices(self.scenes, labels))
@@ -131,8 +136,9 @@ class Bench:
         for number, label in enumerate(self.detector.model.labels):
             there = np.array([label in scene for scene in self.scenes])
             if there.any():
-                rows.append((label, int(there.sum()), said[there].mean(), heard[there, number].mean()))
-        return pd.DataFrame(rows, columns=["label", "clips", "clap_score", "event_recall"])
+                found = said[there].mean(), heard[there, number].mean()
+                rows.append((label, self.trained[label], int(there.sum()), *found))
+        return pd.DataFrame(rows, columns=CLASSES)
 
 
 def _row(metric: str, embedder: str, value: float) -> dict:
@@ -150,7 +156,7 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns
     -------
     scores [model, variant, caption, seed, metric, embedder, value], and of the clips of each class [model, variant,
-    caption, seed, label, clips, clap_score, event_recall]
+    caption, seed, label, trained, clips, clap_score, event_recall]
     """
     settings, bench, scratch = cfg.re_audioldm, Bench(cfg), paths.SCRATCH / "re_audioldm"
     shutil.rmtree(paths.SAMPLES / "re_audioldm", ignore_errors=True)
