@@ -40,6 +40,11 @@ METRICS = {
     "kl_pairs_sigmoid": Metric("KL of pairs, sigmoid", "lower", 2),
     "clap_score": Metric("CLAP score", "higher", 3),
     "judge_accuracy": Metric("Accuracy", "higher", 2),
+    "event_recall": Metric("Event recall", "higher", 2),
+    "event_precision": Metric("Event precision", "higher", 2),
+    "event_order": Metric("Order", "higher", 2),
+    "nearest_clap": Metric("Nearest neighbour, CLAP", "lower", 3),
+    "nearest_mel": Metric("Nearest neighbour, log-mel", "lower", 3),
     "audio_quality": Metric("Audio quality", "higher", 2),
     "class_relevance": Metric("Class relevance", "higher", 2),
 }

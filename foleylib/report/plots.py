@@ -199,24 +199,30 @@ def lambda_sweep(frame: pd.DataFrame, runs: tuple[str, str], *, display: Display
 
 
 def curves(
-    frame: pd.DataFrame, metrics: Mapping[str, str], *, start: pd.DataFrame | None = None, display: Displays = None
+    frame: pd.DataFrame,
+    metrics: Mapping[str, str],
+    *,
+    x: str = "step",
+    line: str = "setting",
+    start: pd.DataFrame | None = None,
+    display: Displays = None,
 ) -> Figure:
-    """Fig. 2 of audioldm-transfer-benchmark: scores over training steps, a panel for each metric (with its embedder) and
-    a line for each setting; bands span seeds.
+    """Scores over the training steps or another column `x`, a panel for each metric (with its embedder) and a line for
+    each value of the column `line`; bands span seeds.
 
-    `frame` has [setting, seed, step, metric, embedder, value]; `start` [setting, metric, embedder, value], where a
-    setting has one, is its score before the first step.
+    `frame` has [`line`, seed, `x`, metric, embedder, value]; `start` [`line`, metric, embedder, value], where a line has
+    one, is its score at 0, before the first step.
     """
     figure, axes = panels(len(metrics), columns=4, width=3.0, height=2.7)
     for axis, (metric, embedder) in zip(axes, metrics.items()):
-        for setting, rows in _of(frame, metric, embedder).groupby("setting", sort=False):
-            look, line = shown(setting, display), rows.groupby("step").value.agg(["mean", "min", "max"])
-            axis.fill_between(line.index, line["min"], line["max"], color=look.colour, alpha=0.15, linewidth=0)
-            line = line["mean"]
-            if start is not None and len(first := _of(start[start.setting == setting], metric, embedder)):
-                line = pd.concat([pd.Series({0: first.value.iloc[0]}), line])  # of one draw, so without a band
-            axis.plot(line.index, line, "o-", color=look.colour, label=look.name, markersize=4)
-        axis.set(xlabel=words("step"), ylabel=metric_label(metric))
+        for name, rows in _of(frame, metric, embedder).groupby(line, sort=False):
+            look, over = shown(name, display), rows.groupby(x, observed=True).value.agg(["mean", "min", "max"])
+            axis.fill_between(over.index, over["min"], over["max"], color=look.colour, alpha=0.15, linewidth=0)
+            mean = over["mean"]
+            if start is not None and len(first := _of(start[start[line] == name], metric, embedder)):
+                mean = pd.concat([pd.Series({0: first.value.iloc[0]}), mean])  # of one draw, so without a band
+            axis.plot(mean.index, mean, "o-", color=look.colour, label=look.name, markersize=4)
+        axis.set(xlabel=words(x), ylabel=metric_label(metric))
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4)
     return figure

@@ -16,6 +16,9 @@ AXES = {
     "n": "Diffusion step n",
     "step": "Training step",
     "steps": "Sampling steps",
+    "k": "Neighbours K",
+    "caption": "Caption of the clip",
+    "bucket": "Training sounds of the class",
     "lambda_lclap": "λ of the latent CLAP loss",
     "cosine": "Cosine similarity",
 }
