@@ -26,13 +26,14 @@ from foleylib.params.settings import Params
 from foleylib.params.systems import System
 from foleylib.runtime import clip_seeds, fingerprint, progress, weights_sha256, write_csv
 from foleylib.sampling.sampler import SamplerOptions
-from foleylib.stages import evaluators, tokens
+from foleylib.stages import evaluators, neighbours
 from foleylib.stages.embedders import Embedders
 from foleylib.stages.finetune import training_key, tune
 from foleylib.stages.reference import evenly, reference
 from foleylib.stages.sample import Drawer
 
-CHANGED = ("off", "swapped")  # what is done to neighbours: taken away, or those of another clip
+OWN = "own"  # the neighbours that a model was trained with
+CHANGED = ("off", "swapped")  # what is done to them: taken away, or those of another clip
 KEPT = 12  # clips of a row that are written, for players
 KEYS = ["model", "variant", "caption", "seed"]
 CLASSES = ["label", "trained", "clips", "clap_score", "event_recall"]
@@ -63,7 +64,7 @@ class Bench:
         self.partners = self.embedders.embed(self.manifest, self.waves)
         self.said = manifests.captions(paths.CLIPS / settings.corpus, self.manifest)
         self.scenes = [[sound["label"] for sound in manifests.sounds(told)] for told in self.manifest.events]
-        self.neighbours = {protocol: tokens.neighbours(settings.corpus, protocol) for protocol in PROTOCOLS}
+        self.neighbours = {protocol: neighbours.find(settings.corpus, protocol) for protocol in PROTOCOLS}
 
     @cached_property
     def detector(self):
@@ -73,7 +74,7 @@ class Bench:
     @cached_property
     def near(self) -> dict[str, np.ndarray]:
         """The neighbours that the probed model reads, by their CLAP embeddings and centred log-mels [each (N, K, D)]."""
-        rows = self.rows(self.settings.models[self.settings.probed].k, "", 0)
+        rows = self.rows(self.settings.models[self.settings.probed].k, OWN, 0)
         rows = np.where(rows < 0, rows[:, :1], rows)  # where there are fewer than K, the first again
         corpus = paths.CLIPS / self.settings.corpus
         waves = manifests.Waves(corpus, manifests.load(corpus))[rows.ravel()]
@@ -85,7 +86,7 @@ class Bench:
         return copying.centred(self.drawer.log_mel(waves).numpy())
 
     def rows(self, k: int, variant: str, caption: int) -> np.ndarray:
-        """The neighbours [shape=(N, K)] of the clips under a variant: "", one of `CHANGED`, or another protocol."""
+        """The neighbours [shape=(N, K)] of the clips under a variant: `OWN`, one of `CHANGED`, or another protocol."""
         find = self.neighbours[variant if variant in PROTOCOLS else self.cfg.retrieval.protocol]
         numbers = np.array([min(caption, len(own) - 1) for own in self.said])
         rows = find(list(self.manifest.id), k, caption=numbers).rows
@@ -98,7 +99,7 @@ class Bench:
         clap, drawer = self.embedders.clap, self.drawer
         given = {"embedding": clap.embed_text(self._texts(caption)).cpu()}
         if reads is not None:
-            stored = tokens.conditions(self.settings.corpus, reads, self.rows(reads.k, variant, caption))
+            stored = neighbours.conditions(self.settings.corpus, reads, self.rows(reads.k, variant, caption))
             read = {name: torch.from_numpy(values[np.arange(len(values))]) for name, values in stored.items()}
             given |= {name: value.float() if value.is_floating_point() else value for name, value in read.items()}
         drawer.pipeline.unet = unet.eval().to(self.embedders.device)
@@ -163,7 +164,7 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     first = settings.seeds[0]
     tables = []
     for name, waves in (("real", torch.from_numpy(bench.waves)), ("codec", bench.codec())):
-        tables.append(_told(bench.score(waves), name, "", 0, first))
+        tables.append(_told(bench.score(waves), name, OWN, 0, first))
     jobs = [(name, seed) for seed in settings.seeds for name in settings.models]
     for name, seed in progress(jobs, desc="re-audioldm"):
         model = Model(name, seed, cfg, scratch)
@@ -177,11 +178,11 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _questions(name: str, seed: int, cfg: Params) -> list[tuple[str, int]]:
     """The variants and captions under which a model is sampled."""
-    settings, asked = cfg.re_audioldm, [("", 0)]
+    settings, asked = cfg.re_audioldm, [(OWN, 0)]
     if name == settings.probed:
         asked += [(variant, 0) for variant in (*CHANGED, *PROTOCOLS) if variant != cfg.retrieval.protocol]
     if name in (settings.baseline, settings.probed) and seed == settings.seeds[0]:
-        asked += [("", caption) for caption in range(1, settings.captions)]
+        asked += [(OWN, caption) for caption in range(1, settings.captions)]
     return asked
 
 
@@ -221,7 +222,7 @@ def _scored(model: Model, variant: str, caption: int, bench: Bench) -> tuple[pd.
     asked = [cfg.seed, cfg.sampling, settings.clips, cfg.retrieval.protocol, variant, caption]
     folder = model.scratch / fingerprint(model.key, *asked, *judged)
     keeps = caption == 0 and model.seed == settings.seeds[0]
-    clips = paths.SAMPLES / "re_audioldm" / f"{model.name}{'_' * bool(variant)}{variant}"
+    clips = paths.SAMPLES / "re_audioldm" / f"{model.name}_{variant}"
     if not (folder / "classes.csv").is_file():
         waves = bench.draw(model.unet, model.reads, model.seed, variant, caption)
         if keeps:

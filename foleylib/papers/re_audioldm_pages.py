@@ -29,8 +29,9 @@ SCORES = {  # of the tables, with their embedder: those of the paper first
 }
 BY_CLASS = {"clap_score": "clap", "event_recall": "detector"}
 NEAREST = {"nearest_clap": "clap", "nearest_mel": "mel"}
+OWN = "own"  # the variant of the neighbours that a model was trained with
 VARIANTS = {
-    "": "as trained",
+    "own": "as trained",
     "off": "without neighbours",
     "swapped": "neighbours of another clip",
     "train": "among training clips",
@@ -55,12 +56,12 @@ def display(settings: ReAudioLdm) -> dict[str, Display]:
     }
     shown |= {"real": Display("Real clips", "#333333"), "codec": Display("Real clips through the codec", "#949494")}
     probed = shown[settings.probed]
-    return shown | {variant: Display(words, probed.colour) for variant, words in VARIANTS.items() if variant}
+    return shown | {variant: Display(words, probed.colour) for variant, words in VARIANTS.items() if variant != OWN}
 
 
 def as_trained(scores: pd.DataFrame) -> pd.DataFrame:
     """The rows of every model under the first captions with the neighbours that it was trained with."""
-    return scores[(scores.variant == "") & (scores.caption == 0)]
+    return scores[(scores.variant == OWN) & (scores.caption == 0)]
 
 
 def differences(
@@ -75,7 +76,7 @@ def differences(
 def probes(scores: pd.DataFrame, probed: str) -> pd.DataFrame:
     """The rows of the probed model under every variant, which stands in `model`; as it was trained first."""
     rows = scores[(scores.model == probed) & (scores.caption == 0)]
-    return rows.assign(model=rows.variant.where(rows.variant != "", probed))
+    return rows.assign(model=rows.variant.where(rows.variant != OWN, probed))
 
 
 def numbers(scores: pd.DataFrame, settings: ReAudioLdm) -> pd.DataFrame:
@@ -89,7 +90,7 @@ def numbers(scores: pd.DataFrame, settings: ReAudioLdm) -> pd.DataFrame:
 
 def groups(scores: pd.DataFrame, settings: ReAudioLdm) -> pd.DataFrame:
     """Fig. 3: the rows of baseline and probed model for each caption of a clip, of the seed that has them all."""
-    rows = scores[(scores.variant == "") & scores.model.isin([settings.baseline, settings.probed])]
+    rows = scores[(scores.variant == OWN) & scores.model.isin([settings.baseline, settings.probed])]
     return rows[rows.seed == settings.seeds[0]].assign(caption=lambda frame: frame.caption + 1)
 
 
@@ -119,11 +120,11 @@ def buckets(classes: pd.DataFrame, edges: Sequence[int]) -> pd.DataFrame:
     return frame.assign(bucket=pd.Categorical(frame.bucket, names, ordered=True))
 
 
-def gain_by_bucket(frame: pd.DataFrame, model: str, minus: str, variant: str = "") -> pd.DataFrame:
+def gain_by_bucket(frame: pd.DataFrame, model: str, minus: str, variant: str = OWN) -> pd.DataFrame:
     """What a model under a variant brings in each bucket beside another as trained: [bucket, clips, metric, mean, low, high,
     seeds], Student's 95 % interval over seeds. `frame` is of `buckets`."""
     own = frame[(frame.model == model) & (frame.variant == variant)]
-    base = frame[(frame.model == minus) & (frame.variant == "")]
+    base = frame[(frame.model == minus) & (frame.variant == OWN)]
     both = own.merge(base, on=["seed", "bucket", "metric"], suffixes=("", "_base"))
     table = []
     for (metric, bucket), part in both.groupby(["metric", "bucket"], sort=False, observed=True):
@@ -133,10 +134,10 @@ def gain_by_bucket(frame: pd.DataFrame, model: str, minus: str, variant: str = "
     return pd.DataFrame(table, columns=columns).sort_values(["metric", "bucket"], ignore_index=True)
 
 
-def tail_against_head(frame: pd.DataFrame, model: str, minus: str, metric: str, variant: str = "") -> pd.Series:
+def tail_against_head(frame: pd.DataFrame, model: str, minus: str, metric: str, variant: str = OWN) -> pd.Series:
     """How much more a model brings in the rarest bucket than in the most frequent one: mean, low, high over seeds."""
     own = frame[(frame.model == model) & (frame.variant == variant) & (frame.metric == metric)]
-    base = frame[(frame.model == minus) & (frame.variant == "") & (frame.metric == metric)]
+    base = frame[(frame.model == minus) & (frame.variant == OWN) & (frame.metric == metric)]
     both = own.merge(base, on=["seed", "bucket"], suffixes=("", "_base"))
     change = (both.value - both.value_base).groupby([both.seed, both.bucket], observed=True).first().unstack()
     more = change.iloc[:, 0] - change.iloc[:, -1]
@@ -147,9 +148,9 @@ def gains_table(frame: pd.DataFrame, model: str, minus: str) -> pd.DataFrame:
     """What the model brings in each bucket beside another, among training clips and, where it was asked, among test clips
     too: a row a bucket, a column a score and protocol, "mean [low, high]"."""
     table = {}
-    for variant in ("", "full"):
+    for variant in (OWN, "full"):
         for row in gain_by_bucket(frame, model, minus, variant).itertuples():
-            head = METRICS[row.metric].label, VARIANTS["train" if variant == "" else variant]
+            head = METRICS[row.metric].label, VARIANTS["train" if variant == OWN else variant]
             digits = METRICS[row.metric].digits
             interval = "" if np.isnan(row.low) else f" [{row.low:+.{digits}f}, {row.high:+.{digits}f}]"
             table.setdefault(head, {})[row.bucket] = f"{row.mean:+.{digits}f}{interval}".replace("-", "−")
@@ -159,11 +160,11 @@ def gains_table(frame: pd.DataFrame, model: str, minus: str) -> pd.DataFrame:
 def sentence_on_tail(frame: pd.DataFrame, model: str, minus: str) -> str:
     """A sentence (Markdown) on whether rare and unseen sounds gain more of retrieval than frequent ones."""
     told = []
-    for variant in ("", "full"):
+    for variant in (OWN, "full"):
         for metric in BY_CLASS if (frame.variant == variant).any() else ():
             more = tail_against_head(frame, model, minus, metric, variant)
             clear = "more" if more.low > 0 else "less" if more.high < 0 else "neither more nor less"
-            where = VARIANTS["train" if variant == "" else variant]
+            where = VARIANTS["train" if variant == OWN else variant]
             digits = METRICS[metric].digits
             numbers = f"{more['mean']:+.{digits}f} [{more.low:+.{digits}f}, {more.high:+.{digits}f}]".replace("-", "−")
             told.append(f"{clear} in {METRICS[metric].label} ({numbers}; {where})")
@@ -188,7 +189,10 @@ def panel(
     (caption, what it is) -> wave [shape=(T,)]."""
     corpus, reads = paths.CLIPS / settings.corpus, settings.models[settings.probed]
     manifest, found = manifests.load(corpus), {}
-    drawn = {name: samples.load(paths.SAMPLES / "re_audioldm" / name) for name in (settings.baseline, settings.probed)}
+    drawn = {
+        name: samples.load(paths.SAMPLES / "re_audioldm" / f"{name}_{OWN}")
+        for name in (settings.baseline, settings.probed)
+    }
     shown = next(iter(drawn.values()))[0].head(count)
     rows = Neighbours(paths.RETRIEVAL / settings.corpus, manifest, protocol)(list(shown.id), reads.k).rows
     waves, row_of = manifests.Waves(corpus, manifest), {id: row for row, id in enumerate(manifest.id)}

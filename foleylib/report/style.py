@@ -19,6 +19,7 @@ AXES = {
     "k": "Neighbours K",
     "caption": "Caption of the clip",
     "bucket": "Training sounds of the class",
+    "rank": "Rank of the neighbour",
     "lambda_lclap": "λ of the latent CLAP loss",
     "cosine": "Cosine similarity",
 }

@@ -28,6 +28,7 @@ NOT_SIZES = {
     "scales",
     "discriminator_width",
     "condition_dropout",
+    "retrieval_dropout",
     "prompt_share",
     "microphone_share",
     "classmates",
@@ -88,7 +89,7 @@ def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> No
     the corpus it is used on.
     """
     bundle = paths.BUNDLED / part
-    switch = f"{part}.source" if part in ("judge", "detector", "latent_clap") else "foundation.source"
+    switch = "foundation.source" if name.startswith("foundation.") else f"{name}.source"
     if not bundle.is_dir():
         raise ValueError(f"{bundle} is missing: check out data/bundled, or set {switch} to 'scratch'")
     provenance = provenance_of(bundle)
@@ -147,14 +148,14 @@ def pack() -> None:
     """
     head = ["git", "rev-parse", "HEAD"]
     commit = subprocess.run(head, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    folders = [*sorted(paths.FOUNDATION.glob("*")), paths.LATENT_CLAP, paths.JUDGE, paths.DETECTOR]
+    folders = [*sorted(paths.FOUNDATION.glob("*")), paths.LATENT_CLAP, paths.JUDGE, paths.DETECTOR, paths.RE_AUDIOLDM]
     for file in filter(Path.is_file, (folder / "provenance.json" for folder in folders)):
         source, out, provenance = file.parent, paths.BUNDLED / file.parent.name, json.loads(file.read_text())
         if "commit" in provenance:  # noted by an earlier packing
             print(f"{source.name}: came from the bundle, left alone")
             continue
         shutil.rmtree(out, ignore_errors=True)
-        is_pipeline = (source / "unet").is_dir()
+        is_pipeline = (source / "model_index.json").is_file()
         shutil.copytree(source / "unet" if is_pipeline else source, out / "unet" if is_pipeline else out)
         _cast(out, torch.float16)
         _thinned(pd.read_csv(source / "history.csv")).to_csv(out / "history.csv", index=False, float_format="%.5g")

@@ -20,7 +20,7 @@ from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import Finetune, System
 from foleylib.runtime import fingerprint, pick_device, weights_sha256, write_json
-from foleylib.stages import tokens
+from foleylib.stages import neighbours
 from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
 from foleylib.train import Job
 
@@ -96,7 +96,7 @@ def tune(
     unet = initial_unet(system, seed, cfg) if start is None else start
     if system.retrieval is not None:
         for split, latents in data.items():
-            latents.conditions |= tokens.of_split(system.corpus, split, system.retrieval, cfg)
+            latents.conditions |= neighbours.of_split(system.corpus, split, system.retrieval, cfg)
     tuning = unets.TuningLayer(clap.dim, noise=common.tuning_noise, seed=seed) if system.tuning else None
     model = unet if tuning is None else unets.TunedUnet(unet, tuning)
 
@@ -118,7 +118,9 @@ def initial_unet(system: System, seed: int, cfg: Params):
     unet = unets.load(paths.FOUNDATION / system.init) if system.pretrained else new_unet(cfg, system.init, seed)
     if system.retrieval is None:
         return unet
-    return retrieval.of_settings(system.retrieval, unet, **tokens.channels(system.corpus, system.retrieval), seed=seed)
+    return retrieval.of_settings(
+        system.retrieval, unet, **neighbours.channels(system.corpus, system.retrieval), seed=seed
+    )
 
 
 def class_prompts(system: System) -> dict[str, str]:
@@ -153,7 +155,7 @@ def training_key(system: System, common: Finetune, seed: int, cfg: Params) -> st
     size = None if system.pretrained else cfg.foundation.section(system.init).model_dump(include=UNET_SIZES)
     model = [cfg.foundation.ldm.noise, size, *weights]
     if system.retrieval is not None:
-        model += tokens.keys(system.corpus, cfg)
+        model += neighbours.keys(system.corpus, cfg)
     return fingerprint(own, shared, seed, cfg.precision, read_key(paths.FEATURES / system.corpus), *model)
 
 
