@@ -136,6 +136,12 @@ class Params(Section):
         for where in ("untuned", "corpora"):
             for name in getattr(self.transfer, where):
                 _known(f"an entry of transfer.{where}", name, self.corpora, "corpora")
+        for name in self.retrieval.corpora:
+            _known("an entry of retrieval.corpora", name, self.corpora, "corpora")
+        read = {"re_audioldm": self.re_audioldm.corpus}
+        read |= {f"systems.{name}": system.corpus for name, system in self.systems.items() if system.retrieval}
+        for where, name in read.items():
+            _known(f"{where}.corpus", name, self.retrieval.corpora, "retrieval.corpora, whose clips have neighbours")
         # One VAE and one vocoder serve all of them, so they share rate, length and front end.
         base, rates = self.corpus_of("foundation"), self.foundation.vae.others
         if rates is not None:

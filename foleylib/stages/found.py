@@ -58,7 +58,7 @@ def events_found(corpus: str, manifest: pd.DataFrame) -> pd.DataFrame:
                     hits["in training" if label in trained else "held out"].append(label in heard)
             for kind, found in hits.items():
                 table.setdefault((kind, f"K = {k}"), {})[protocol] = np.mean(found) if found else np.nan
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).sort_index(axis=1, level=0, sort_remaining=False, ascending=False)
 
 
 def leaks(corpus: str, manifest: pd.DataFrame) -> pd.DataFrame:
