@@ -1,5 +1,7 @@
 """Re-AudioLDM's U-Net: sizes, an addition that starts as nothing, masks, folders, and that training uses the tokens."""
 
+import shutil
+
 import pytest
 import torch
 from networks import module_sha256, noise
@@ -299,8 +301,8 @@ def test_training_learns_what_only_the_tokens_tell(kind, tmp_path):
 
 
 def test_dropout_of_retrieval_apart_and_together():
-    """Shares of the four outcomes: text and retrieval go together at 0.1; of the rest, 0.3 lose the retrieval alone."""
-    calls, count = [], 4000
+    """Text and retrieval go together at 0.1; of the rest 0.2 lose the neighbours, 0.2 their sound, 0.2 their captions."""
+    calls, count = [], 8000
     batch = condition_of(count).given() | {"moments": torch.zeros(count, 4, 2, 2)}
     nothing = Condition(
         torch.full((1, 6), 9.0), torch.zeros(1, 1, 12), torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, 1, 10),
@@ -312,23 +314,23 @@ def test_dropout_of_retrieval_apart_and_together():
         return type("Output", (), {"sample": z_n})
 
     def outcome(**rates):
-        loss = DiffusionLoss(schedule(), nothing, 1.0, **rates)
-        loss(network, batch, torch.Generator().manual_seed(0))
+        """Which clips train without text, without the sound of neighbours, without their captions [each (count,)]."""
+        DiffusionLoss(schedule(), nothing, 1.0, **rates)(network, batch, torch.Generator().manual_seed(0))
         call = calls.pop()
         audio, text = ~call["encoder_attention_mask"].any(1), ~call["text_mask"].any(1)
-        assert (
-            torch.equal(audio, text) and (call["tokens"][audio] == 0).all() and (call["text_tokens"][text] == 0).all()
-        )
-        return (call["embedding"] == 9).all(1), audio
+        assert (call["tokens"][audio] == 0).all() and (call["text_tokens"][text] == 0).all()
+        return (call["embedding"] == 9).all(1), audio, text
 
-    without_text, without_retrieval = outcome(condition_dropout=0.1, retrieval_dropout=0.3)
-    assert without_retrieval[without_text].all()
-    assert float(without_text.double().mean()) == pytest.approx(0.1, abs=0.02)
-    assert float((without_retrieval & ~without_text).double().mean()) == pytest.approx(0.9 * 0.3, abs=0.03)
-    together, retrieved = outcome(condition_dropout=0.1)
-    assert torch.equal(together, retrieved) and torch.equal(together, without_text)  # the same clips, drawn first
-    none, alone = outcome(retrieval_dropout=1.0)
-    assert alone.all() and not none.any()
+    dropped, audio, text = outcome(condition_dropout=0.1, retrieval_dropout=0.2)
+    assert (audio & text)[dropped].all()
+    assert float(dropped.double().mean()) == pytest.approx(0.1, abs=0.02)
+    for lost in (audio & text, audio & ~text, text & ~audio):
+        assert float((lost & ~dropped).double().mean()) == pytest.approx(0.9 * 0.2, abs=0.02)
+    together, audio, text = outcome(condition_dropout=0.1)
+    assert torch.equal(together, audio) and torch.equal(together, text)
+    assert torch.equal(together, dropped)  # the same clips, drawn first
+    kept, audio, text = outcome(retrieval_dropout=1 / 3)
+    assert not kept.any() and (audio | text).double().mean() > 0.99
 
 
 # Folders
@@ -365,6 +367,9 @@ def test_saved_beside_its_pipeline_and_read_back(kind, tiny, tiny_parts, tmp_pat
     assert (heard - draw(again, Condition(condition.embedding), nothing)).abs().max() > 1e-3
 
 
-def test_a_folder_without_retrieval_is_named(tiny, tiny_parts, tiny_models):
+def test_a_folder_without_retrieval_has_the_plain_unet(tiny_models, tmp_path):
+    assert not isinstance(retrieval.load(tiny_models / "ldm"), retrieval.RetrievalUnet)
+    shutil.copytree(tiny_models / "ldm" / "unet", tmp_path / "unet")
+    (tmp_path / "retrieval").mkdir()  # its file is lost
     with pytest.raises(ValueError, match="no config.json with model.safetensors; run the retrieval stage first"):
-        retrieval.load(tiny_models / "ldm")
+        retrieval.load(tmp_path)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foleylib.params.base import Count, Positive, Rate, Section, Seeds, Share, Train
+from foleylib.params.base import Count, Positive, Rate, Section, Seeds, Share, Third, Train
 
 
 class Ivf(Section):
@@ -91,7 +91,7 @@ class Pretrained(Section):
     groups: Positive
     retrieval: Retrieved
     condition_dropout: Share
-    retrieval_dropout: Annotated[float, Field(ge=0, le=1 / 3)]
+    retrieval_dropout: Third
     snr_gamma: Rate | None
     train: Train
 
