@@ -24,10 +24,22 @@ UNET = "models/systems/ldm/0/unet/diffusion_pytorch_model.safetensors"
 # Stages by what they do; "finetune" stands for finetune@NAME of all systems, and so on.
 FOUNDATION = {"clap", "vae", "vocoder"}
 LDMS = {"pretrain", "pretrain_size"}
-TRAINED = {*FOUNDATION, *LDMS, "judge", "detector", "latent_clap", "finetune", "lambda_sweep", "targets", "transfer"}
-SAMPLED = {"controls", "sample", "thresholds", "selection", "lambda_sweep", "targets", "transfer", "sensitivity"}
-SCORED = {"evaluate", "transfer", "sensitivity"}  # with every metric
-PAPERS = {"paper_latent_clap", "paper_text_foley", "paper_transfer"}
+TRAINED = {*FOUNDATION, *LDMS, "judge", "detector", "latent_clap", "retrieval"}
+TUNED = {"finetune", "lambda_sweep", "targets", "transfer", "re_audioldm"}
+TRAINED |= TUNED
+SAMPLED = {
+    "controls",
+    "sample",
+    "thresholds",
+    "selection",
+    "lambda_sweep",
+    "targets",
+    "transfer",
+    "sensitivity",
+    "re_audioldm",
+}
+SCORED = {"evaluate", "transfer", "sensitivity", "re_audioldm"}  # with every metric
+PAPERS = {"paper_latent_clap", "paper_text_foley", "paper_transfer", "paper_re_audioldm"}
 
 # What DVC would run at once after an edit: these stages, and no other.
 STALE = {
@@ -41,12 +53,14 @@ STALE = {
     "foleylib/corpora/synth/foley.py": {"corpora", "sensitivity"},
     "foleylib/train.py": TRAINED,
     "foleylib/stages/clap.py": {"clap"},
-    "foleylib/stages/finetune.py": {"finetune", "lambda_sweep", "targets", "transfer"},
+    "foleylib/stages/finetune.py": TUNED,
     "foleylib/sampling/sampler.py": {*SAMPLED, "evaluate"},
     "foleylib/sampling/selection.py": {"thresholds", "selection", "evaluate", "targets", *PAPERS},
-    "foleylib/diffusion/condition.py": {*LDMS, *SAMPLED, "finetune", "evaluate"},
-    "foleylib/diffusion/loss.py": {*LDMS, "finetune", "lambda_sweep", "targets", "transfer"},
-    "foleylib/diffusion/latent_clap_loss.py": {"latent_clap", "finetune", "lambda_sweep", "targets", "transfer"},
+    "foleylib/diffusion/condition.py": {*LDMS, *SAMPLED, "finetune", "evaluate", "retrieval_index", "retrieval"},
+    "foleylib/diffusion/loss.py": {*LDMS, *TUNED, "retrieval"},
+    "foleylib/diffusion/latent_clap_loss.py": {*TUNED, "latent_clap"},
+    "foleylib/stages/found.py": {"retrieval_index"},
+    "foleylib/papers/re_audioldm_pages.py": {"re_audioldm", "paper_re_audioldm"},
     "foleylib/report/plots.py": set(),
     "foleylib/report/tables.py": set(),
     "foleylib/params/systems.py": set(),
@@ -55,8 +69,12 @@ STALE = {
 }
 STALE_SETTINGS = {
     ("    ldm: {corpus: foley, init: ldm}", "    ldm: {corpus: foley, init: ldm, condition: audio}"): {"finetune@ldm"},
-    ("colour: '#029e73'", "colour: '#029e74'"): {"evaluate", "listening", *(PAPERS - {"paper_transfer"})},
-    ("ambience: 0.5", "ambience: 0.4"): {"corpora@foley", "sensitivity"},
+    ("colour: '#029e73'", "colour: '#029e74'"): {
+        "evaluate",
+        "listening",
+        *(PAPERS - {"paper_transfer", "paper_re_audioldm"}),
+    },
+    ("ambience: 0.5     #", "ambience: 0.4     #"): {"corpora@foley", "sensitivity"},
     ("bootstrap: 20", "bootstrap: 21"): {"evaluate", "latent_clap"},
 }
 
@@ -124,7 +142,7 @@ def test_a_setting_reruns_what_it_concerns(smoke, edited, change):
 def test_the_graph_is_small_and_every_stage_wrote_its_report(smoke, repo):
     commands = [stage.cmd for stage in repo.index.stages]
     reports = {re.search(r"reports/(\S+)\.ipynb", command).group(1) for command in commands}
-    assert len(reports) == len(commands) <= 30
+    assert len(reports) == len(commands) <= 36
     assert reports <= {path.stem for path in (smoke / "reports").glob("*.ipynb")}
 
 
@@ -143,6 +161,22 @@ def test_summary_holds_every_run_and_metric(smoke):
     for protocol in summary[summary.run != "latent_clap"].protocol.unique():
         card = json.loads((smoke / protocol).read_text())["card"]
         assert all(len(digest) == 64 for digest in card["clips"].values()) and card["evaluators"]["judge"]["sha256"]
+
+
+def test_re_audioldm_has_every_model_variant_caption_and_seed(smoke):
+    scores, cfg = pd.read_csv(smoke / "results/re_audioldm.csv"), settings.load(smoke / "params.yaml").re_audioldm
+    asked = {(name, "own", 0, seed) for name in cfg.models for seed in cfg.seeds}
+    asked |= {("real", "own", 0, 0), ("codec", "own", 0, 0)}
+    asked |= {(cfg.probed, variant, 0, s) for variant in ("off", "swapped", "full", "published") for s in cfg.seeds}
+    asked |= {(name, "own", c, cfg.seeds[0]) for name in (cfg.baseline, cfg.probed) for c in range(cfg.captions)}
+    assert set(scores[["model", "variant", "caption", "seed"]].itertuples(index=False, name=None)) == asked
+    known = scores.groupby("metric").value.count()
+    assert {"kl_pairs", "is", "fad", "fd", "coverage", "clap_score", "event_recall", "nearest_mel"} <= set(known.index)
+    assert np.isfinite(scores[~scores.metric.str.startswith("event_")].value).all()
+    real = scores[scores.model == "real"].set_index("metric").value
+    assert real.kl_pairs == pytest.approx(0, abs=1e-4)  # each is its own partner
+    first = pd.read_parquet(smoke / f"data/samples/re_audioldm/{cfg.probed}_swapped/{cfg.seeds[0]}/manifest.parquet")
+    assert list(first.prompt) and (smoke / "data/samples/re_audioldm" / f"{cfg.baseline}_own").is_dir()
 
 
 def test_the_model_opens_in_the_stock_pipeline(smoke):

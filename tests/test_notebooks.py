@@ -7,7 +7,7 @@ import sys
 import pytest
 from workspace import run
 
-PAPERS = ["paper_latent_clap", "paper_text_foley", "paper_transfer"]
+PAPERS = ["paper_latent_clap", "paper_text_foley", "paper_transfer", "paper_re_audioldm"]
 
 
 def nbval(workspace, report):
