@@ -299,7 +299,7 @@ def test_training_learns_what_only_the_tokens_tell(kind, tmp_path):
 
 
 def test_dropout_of_retrieval_apart_and_together():
-    """Shares of the four outcomes: text and retrieval go together at 0.1; of the rest, 0.3 lose the retrieval alone."""
+    """Text and retrieval go together at 0.1; of the rest, 0.2 each lose neighbours, their sound, and their captions."""
     calls, count = [], 4000
     batch = condition_of(count).given() | {"moments": torch.zeros(count, 4, 2, 2)}
     nothing = Condition(
@@ -316,19 +316,24 @@ def test_dropout_of_retrieval_apart_and_together():
         loss(network, batch, torch.Generator().manual_seed(0))
         call = calls.pop()
         audio, text = ~call["encoder_attention_mask"].any(1), ~call["text_mask"].any(1)
-        assert (
-            torch.equal(audio, text) and (call["tokens"][audio] == 0).all() and (call["text_tokens"][text] == 0).all()
-        )
-        return (call["embedding"] == 9).all(1), audio
+        assert (call["tokens"][audio] == 0).all() and (call["text_tokens"][text] == 0).all()
+        assert (call["tokens"][~audio] == batch["tokens"][~audio]).all()
+        assert (call["text_tokens"][~text] == batch["text_tokens"][~text]).all()
+        return (call["embedding"] == 9).all(1), audio, text
 
-    without_text, without_retrieval = outcome(condition_dropout=0.1, retrieval_dropout=0.3)
-    assert without_retrieval[without_text].all()
-    assert float(without_text.double().mean()) == pytest.approx(0.1, abs=0.02)
-    assert float((without_retrieval & ~without_text).double().mean()) == pytest.approx(0.9 * 0.3, abs=0.03)
-    together, retrieved = outcome(condition_dropout=0.1)
-    assert torch.equal(together, retrieved) and torch.equal(together, without_text)  # the same clips, drawn first
-    none, alone = outcome(retrieval_dropout=1.0)
-    assert alone.all() and not none.any()
+    def share(rows):
+        return float(rows.double().mean())
+
+    nothing_at_all, no_sound, no_captions = outcome(condition_dropout=0.1, retrieval_dropout=0.2)
+    assert no_sound[nothing_at_all].all() and no_captions[nothing_at_all].all()
+    assert share(nothing_at_all) == pytest.approx(0.1, abs=0.02)
+    rest = ~nothing_at_all
+    for kinds in (no_sound & no_captions, no_sound & ~no_captions, ~no_sound & no_captions):
+        assert share(kinds & rest) == pytest.approx(0.9 * 0.2, abs=0.025)
+    together, *retrieved = outcome(condition_dropout=0.1)
+    assert all(torch.equal(together, rows) for rows in (*retrieved, nothing_at_all))  # the same clips, drawn first
+    text, sound, captions = outcome(retrieval_dropout=1 / 3)
+    assert not text.any() and (sound | captions).all()  # three disjoint thirds: no clip has both kinds
 
 
 # Folders
@@ -352,6 +357,7 @@ def test_saved_beside_its_pipeline_and_read_back(kind, tiny, tiny_parts, tmp_pat
 
     # Sampled with guidance, both are the same and hear the tokens.
     pipeline = pipelines.load(tmp_path)
+    assert module_sha256(pipeline.unet) == module_sha256(model)
     nothing = retrieval.unconditional(tiny_parts.clap, again)
     condition = Condition(tiny_parts.clap.embed_text(["a dog bark"]), noise(1, 5, 12), torch.ones(1, 5) > 0)
     options = SamplerOptions(steps=3, eta=0.0, guidance=2.0)
@@ -365,6 +371,27 @@ def test_saved_beside_its_pipeline_and_read_back(kind, tiny, tiny_parts, tmp_pat
     assert (heard - draw(again, Condition(condition.embedding), nothing)).abs().max() > 1e-3
 
 
-def test_a_folder_without_retrieval_is_named(tiny, tiny_parts, tiny_models):
+def test_a_folder_without_retrieval_is_a_plain_unet(tiny_parts, tiny_models, tmp_path):
+    unet = retrieval.load(tiny_models / "ldm")
+    assert module_sha256(unet) == module_sha256(tiny_parts.unet) and not isinstance(unet, retrieval.RetrievalUnet)
+    assert retrieval.unconditional(tiny_parts.clap, unet).given().keys() == {"embedding"}
+    retrieval.save_unet(unet, tmp_path)
+    (tmp_path / "retrieval").mkdir()  # what was to be saved there is lost
     with pytest.raises(ValueError, match="no config.json with model.safetensors; run the retrieval stage first"):
-        retrieval.load(tiny_models / "ldm")
+        retrieval.load(tmp_path)
+
+
+def test_a_unet_alone_is_saved_and_read_back(tmp_path):
+    for kind, model in both().items() | {"plain": base()}.items():
+        retrieval.save_unet(model, tmp_path / kind)
+        again = retrieval.load(tmp_path / kind)
+        assert module_sha256(again) == module_sha256(model) and type(again) is type(model)
+
+
+def test_a_tuning_layer_is_folded_into_the_unet_that_reads_tokens():
+    model, condition = moved(added()), condition_of()
+    tuned = unets.TunedUnet(model, unets.TuningLayer(6, noise=0.5, seed=3))
+    expected = estimate(tuned, condition)
+    folded = unets.fold(tuned)
+    assert folded is model
+    torch.testing.assert_close(estimate(folded, condition), expected, atol=1e-5, rtol=1e-4)

@@ -9,6 +9,7 @@ Count = Annotated[int, Field(strict=True, ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Third = Annotated[float, Field(ge=0, le=1 / 3)]
 Seeds = Annotated[list[Count], Field(min_length=1)]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foleylib.params.base import Amount, Count, Positive, Rate, Section, Seeds, Share, Train
+from foleylib.params.base import Amount, Count, Positive, Rate, Section, Seeds, Share, Third, Train
 from foleylib.params.retrieval import Retrieved
 
 
@@ -34,7 +34,7 @@ class Finetune(Section):
 
     seeds: Seeds
     condition_dropout: Share  # of the whole condition: the text, and with it what was retrieved
-    retrieval_dropout: Share = 0.0  # of what was retrieved alone
+    retrieval_dropout: Third = 0.0  # of neighbours; as much of their sound alone, and of their captions alone
     snr_gamma: Rate | None
     tuning_noise: Amount
     lclap: LatentClapLoss
