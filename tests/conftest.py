@@ -192,3 +192,44 @@ def project(tiny, tiny_root, tiny_corpus, tiny_models, tiny_paths_module):
             sample.make(name, tiny)
         evaluate.evaluate(["ldm", "tuning"], tiny, Embedders(tiny))
     return tiny_root
+
+
+@pytest.fixture(scope="module")
+def scenes(tiny, tiny_models, tmp_path_factory):
+    """Settings of a project of its own whose corpus "scenes" has features, neighbours and tokens; pre-training of
+    re-audioldm is yet to come."""
+    import shutil
+
+    from foleylib.networks import detector, judge
+    from foleylib.stages import corpora, features, retrieval_index, tokens
+
+    root, own = tmp_path_factory.mktemp("scenes"), tiny.model_dump()
+    for corpus in own["corpora"].values():
+        corpus["seconds"] = 0.96
+    own["corpora"]["scenes"] |= {"clips_per_class": None, "classes": ["DogBark", "Rain", "Bell"], "held_out": ["Bell"]}
+    own["corpora"]["scenes"] |= {"events": [1, 2], "scenes": {"train": 8, "val": 3, "test": 8}, "captions": {"test": 3}}
+    own["retrieval"]["search"] |= {"top": 4, "duplicate": 1.0}
+    own["retrieval"]["tokens"]["length"] = 6
+    own["finetune"] |= {"seeds": [0]}
+    own["finetune"]["train"] |= {"steps": 2, "batch_size": 4, "validate_every": 2, "checkpoint_every": 1}
+    own["sampling"] |= {"steps": 2, "batch_size": 8}
+    paper = own["re_audioldm"]
+    paper["pretrained"] |= {"source": "scratch", "channels": [8, 8, 16, 16], "head_channels": 8, "groups": 4}
+    paper["pretrained"]["retrieval"] |= {"k": 2, "width": 8}
+    paper["pretrained"]["train"] |= {"steps": 4, "batch_size": 4, "validate_every": 4, "checkpoint_every": 2}
+    paper |= {"seeds": [0, 1], "steps": 2, "clips": 4, "captions": 3}
+    paper["models"] = {"none": None, "sound": {"text": False, "k": 1}, "both": {"k": 2}}
+    cfg = type(tiny).model_validate(own)
+    with pytest.MonkeyPatch.context() as patch:
+        paths = inside(root, patch)
+        shutil.copytree(tiny_models, paths.FOUNDATION)
+        judge.build(["DogBark", "Rain"], rate=16000, widths=(4, 8), embedding_dim=8, seed=0).save_pretrained(
+            paths.JUDGE
+        )
+        network = detector.build(["Bell", "DogBark", "Rain"], rate=16000, widths=(4, 8), seed=0)
+        network.thresholds.fill_(0.45)
+        network.save_pretrained(paths.DETECTOR)
+        corpora.make("scenes", cfg)
+        for stage in (features, retrieval_index, tokens):
+            stage.make("scenes", cfg)
+        yield cfg

@@ -4,14 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foleylib.evaluation import copying
 from foleylib.papers import re_audioldm_pages as pages
-from foleylib.params.retrieval import Retrieved
+from foleylib.params.retrieval import Read
 
 
 @pytest.fixture
 def experiment(tiny):
-    models = {"none": None, "both": Retrieved(), "audio": Retrieved(text=False), "both_10": Retrieved(k=10)}
+    models = {"none": None, "both": Read(), "audio": Read(text=False), "both_10": Read(k=10)}
     return tiny.re_audioldm.model_copy(update={"models": models, "seeds": [0, 1, 2], "captions": 2})
 
 
@@ -24,24 +23,6 @@ def table(values, *, metric="clap_score", embedder="clap", variant="own", captio
         for seed, value in enumerate(own)
     ]
     return pd.DataFrame(rows, columns=keys)
-
-
-def test_nearest_is_the_largest_cosine():
-    clips = np.array([[1.0, 0.0], [0.0, 2.0]])
-    neighbours = np.array([[[0.0, 3.0], [3.0, 4.0]], [[0.0, -1.0], [1.0, 0.0]]])
-    assert copying.nearest(clips, neighbours) == pytest.approx([0.6, 0.0])
-    with pytest.raises(ValueError, match=r"clips \(2, 2\) and neighbours \(2, 2, 3\): give"):
-        copying.nearest(clips, np.zeros((2, 2, 3)))
-
-
-def test_the_cosine_of_centred_mels_is_their_correlation():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(4, 6, 3)), rng.normal(size=(4, 6, 3))
-    found = copying.nearest(copying.centred(a), copying.centred(b)[:, None])
-    assert found == pytest.approx([np.corrcoef(x.ravel(), y.ravel())[0, 1] for x, y in zip(a, b)])
-    louder = copying.nearest(copying.centred(a), copying.centred(2 * a + 5)[:, None])
-    assert louder == pytest.approx(np.ones(4))  # neither level nor contrast counts
-    assert copying.nearest(np.zeros((1, 5)), np.ones((1, 1, 5))) == pytest.approx([0])  # silence is near to nothing
 
 
 def test_models_are_named_by_what_they_read(experiment):
@@ -102,7 +83,10 @@ def test_gains_are_paired_by_seed():
     more = pages.tail_against_head(found, "both", "none", "clap_score")
     assert more["mean"] == pytest.approx(0.3) and more.low == pytest.approx(0.3)
     sentence = pages.sentence_on_tail(found, "both", "none")
-    assert "more in CLAP score (+0.300 [+0.300, +0.300]" in sentence and "neither more nor less in Event recall" in sentence
+    assert (
+        "more in CLAP score (+0.300 [+0.300, +0.300]" in sentence
+        and "neither more nor less in Event recall" in sentence
+    )
     shown = pages.gains_table(found, "both", "none")
     assert list(shown.index) == ["0", "1 to 9", "10 and more"] and "+0.300 [+0.300, +0.300]" in set(shown.iloc[0])
 

@@ -371,9 +371,7 @@ def test_from_scenes_to_their_neighbours(tiny, tiny_models, tiny_paths):
     changes = {"clips_per_class": None, "scenes": SCENES, "events": [1, 2], "classes": ["Rain", "DogBark", "Bell"]}
     changes |= {"captions": {"test": 2}, "held_out": ["Bell"], "seconds": 0.76}
     cfg = tiny.model_copy(update={"corpora": {"scenes": made_corpus("synthetic", **changes)}})
-    cfg = cfg.model_copy(
-        update={"retrieval": cfg.retrieval.model_copy(update={"search": Search(top=5, duplicate=1.0)})}
-    )
+    cfg = cfg.model_copy(update={"retrieval": tiny.retrieval.changed(search={"top": 5, "duplicate": 1.0})})
     manifest = prepare("scenes", cfg.corpora["scenes"], tiny_paths.CLIPS / "scenes")
     features.make("scenes", cfg)
     out = retrieval_index.make("scenes", cfg)

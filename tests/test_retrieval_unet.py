@@ -1,7 +1,5 @@
 """Re-AudioLDM's U-Net: sizes, an addition that starts as nothing, masks, folders, and that training uses the tokens."""
 
-import shutil
-
 import pytest
 import torch
 from networks import module_sha256, noise
@@ -301,8 +299,8 @@ def test_training_learns_what_only_the_tokens_tell(kind, tmp_path):
 
 
 def test_dropout_of_retrieval_apart_and_together():
-    """Text and retrieval go together at 0.1; of the rest 0.2 lose the neighbours, 0.2 their sound, 0.2 their captions."""
-    calls, count = [], 8000
+    """Text and retrieval go together at 0.1; of the rest, 0.2 each lose neighbours, their sound, and their captions."""
+    calls, count = [], 4000
     batch = condition_of(count).given() | {"moments": torch.zeros(count, 4, 2, 2)}
     nothing = Condition(
         torch.full((1, 6), 9.0), torch.zeros(1, 1, 12), torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, 1, 10),
@@ -319,18 +317,23 @@ def test_dropout_of_retrieval_apart_and_together():
         call = calls.pop()
         audio, text = ~call["encoder_attention_mask"].any(1), ~call["text_mask"].any(1)
         assert (call["tokens"][audio] == 0).all() and (call["text_tokens"][text] == 0).all()
+        assert (call["tokens"][~audio] == batch["tokens"][~audio]).all()
+        assert (call["text_tokens"][~text] == batch["text_tokens"][~text]).all()
         return (call["embedding"] == 9).all(1), audio, text
 
-    dropped, audio, text = outcome(condition_dropout=0.1, retrieval_dropout=0.2)
-    assert (audio & text)[dropped].all()
-    assert float(dropped.double().mean()) == pytest.approx(0.1, abs=0.02)
-    for lost in (audio & text, audio & ~text, text & ~audio):
-        assert float((lost & ~dropped).double().mean()) == pytest.approx(0.9 * 0.2, abs=0.02)
-    together, audio, text = outcome(condition_dropout=0.1)
-    assert torch.equal(together, audio) and torch.equal(together, text)
-    assert torch.equal(together, dropped)  # the same clips, drawn first
-    kept, audio, text = outcome(retrieval_dropout=1 / 3)
-    assert not kept.any() and (audio | text).double().mean() > 0.99
+    def share(rows):
+        return float(rows.double().mean())
+
+    nothing_at_all, no_sound, no_captions = outcome(condition_dropout=0.1, retrieval_dropout=0.2)
+    assert no_sound[nothing_at_all].all() and no_captions[nothing_at_all].all()
+    assert share(nothing_at_all) == pytest.approx(0.1, abs=0.02)
+    rest = ~nothing_at_all
+    for kinds in (no_sound & no_captions, no_sound & ~no_captions, ~no_sound & no_captions):
+        assert share(kinds & rest) == pytest.approx(0.9 * 0.2, abs=0.025)
+    together, *retrieved = outcome(condition_dropout=0.1)
+    assert all(torch.equal(together, rows) for rows in (*retrieved, nothing_at_all))  # the same clips, drawn first
+    text, sound, captions = outcome(retrieval_dropout=1 / 3)
+    assert not text.any() and (sound | captions).all()  # three disjoint thirds: no clip has both kinds
 
 
 # Folders
@@ -354,6 +357,7 @@ def test_saved_beside_its_pipeline_and_read_back(kind, tiny, tiny_parts, tmp_pat
 
     # Sampled with guidance, both are the same and hear the tokens.
     pipeline = pipelines.load(tmp_path)
+    assert module_sha256(pipeline.unet) == module_sha256(model)
     nothing = retrieval.unconditional(tiny_parts.clap, again)
     condition = Condition(tiny_parts.clap.embed_text(["a dog bark"]), noise(1, 5, 12), torch.ones(1, 5) > 0)
     options = SamplerOptions(steps=3, eta=0.0, guidance=2.0)
@@ -367,9 +371,27 @@ def test_saved_beside_its_pipeline_and_read_back(kind, tiny, tiny_parts, tmp_pat
     assert (heard - draw(again, Condition(condition.embedding), nothing)).abs().max() > 1e-3
 
 
-def test_a_folder_without_retrieval_has_the_plain_unet(tiny_models, tmp_path):
-    assert not isinstance(retrieval.load(tiny_models / "ldm"), retrieval.RetrievalUnet)
-    shutil.copytree(tiny_models / "ldm" / "unet", tmp_path / "unet")
-    (tmp_path / "retrieval").mkdir()  # its file is lost
+def test_a_folder_without_retrieval_is_a_plain_unet(tiny_parts, tiny_models, tmp_path):
+    unet = retrieval.load(tiny_models / "ldm")
+    assert module_sha256(unet) == module_sha256(tiny_parts.unet) and not isinstance(unet, retrieval.RetrievalUnet)
+    assert retrieval.unconditional(tiny_parts.clap, unet).given().keys() == {"embedding"}
+    retrieval.save_unet(unet, tmp_path)
+    (tmp_path / "retrieval").mkdir()  # what was to be saved there is lost
     with pytest.raises(ValueError, match="no config.json with model.safetensors; run the retrieval stage first"):
         retrieval.load(tmp_path)
+
+
+def test_a_unet_alone_is_saved_and_read_back(tmp_path):
+    for kind, model in both().items() | {"plain": base()}.items():
+        retrieval.save_unet(model, tmp_path / kind)
+        again = retrieval.load(tmp_path / kind)
+        assert module_sha256(again) == module_sha256(model) and type(again) is type(model)
+
+
+def test_a_tuning_layer_is_folded_into_the_unet_that_reads_tokens():
+    model, condition = moved(added()), condition_of()
+    tuned = unets.TunedUnet(model, unets.TuningLayer(6, noise=0.5, seed=3))
+    expected = estimate(tuned, condition)
+    folded = unets.fold(tuned)
+    assert folded is model
+    torch.testing.assert_close(estimate(folded, condition), expected, atol=1e-5, rtol=1e-4)

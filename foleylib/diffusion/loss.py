@@ -19,6 +19,9 @@ class DiffusionLoss:
 
     Called by the training loop as ``loss(unet, batch, generator)``, it returns {"ddpm": scalar} and, with
     `latent_clap`, {"lclap": scalar}: together, weighted, Eq. 4 of latent-clap-loss.
+
+    A share `retrieval_dropout` (at most 1 / 3) of the clips trains without neighbours, as many others without their sound
+    alone, and as many again without their captions alone.
     """
 
     alphas_bar: torch.Tensor
@@ -27,10 +30,7 @@ class DiffusionLoss:
     condition_dropout: float = 0.0  # share of clips that train without condition, text and retrieval together
     snr_gamma: float | None = None  # min-SNR weighting; None is the plain loss
     latent_clap: Callable[[Prediction, torch.Tensor], torch.Tensor] | None = None
-    retrieval_dropout: float = (
-        0.0  # share of clips that train without neighbours; as many without their sound alone, and
-    )
-    # without their captions alone (at most 1 / 3)
+    retrieval_dropout: float = 0.0
 
     def __call__(self, unet, batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
         z_0 = sample_latents(batch["moments"], self.scale, generator)

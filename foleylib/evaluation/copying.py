@@ -3,19 +3,36 @@
 import numpy as np
 
 
-def nearest(clips: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+def nearest(clips: np.ndarray, neighbours: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The largest cosine similarity of each clip [shape=(N, D)] to one of its neighbours [shape=(N, K, D)], [shape=(N,)].
 
-    The rows may be embeddings, or log-mels made by `centred`, of which the cosine is the correlation.
+    The rows may be embeddings, or log-mels made by `centred`, of which the cosine is the correlation. `mask` says which
+    neighbours there are [shape=(N, K), bool]; NaN of a clip that has none.
     """
+    shapes = np.shape(clips), np.shape(neighbours), np.shape(mask)
     if (
-        clips.ndim != 2
-        or neighbours.ndim != 3
-        or (len(clips), clips.shape[1]) != (len(neighbours), neighbours.shape[2])
+        [len(shape) for shape in shapes] != [2, 3, 2]
+        or shapes[1] != (*shapes[2], shapes[0][1])
+        or len(clips) != len(mask)
     ):
-        raise ValueError(f"clips {clips.shape} and neighbours {neighbours.shape}: give (N, D) and (N, K, D)")
-    clips, neighbours = _unit(clips), _unit(neighbours)
-    return np.einsum("nd,nkd->nk", clips, neighbours).max(axis=1)
+        raise ValueError(
+            f"clips {shapes[0]}, neighbours {shapes[1]} and mask {shapes[2]}: give (N, D), (N, K, D) and (N, K)"
+        )
+    similar = np.where(mask, np.einsum("nd,nkd->nk", _unit(clips), _unit(neighbours)), -np.inf).max(axis=1)
+    return np.where(mask.any(axis=1), similar, np.nan)
+
+
+def strangers(rows: np.ndarray) -> np.ndarray:
+    """For each clip another clip, with as few of its neighbours `rows` [shape=(N, K), -1 for none] as there are [shape=(N,)].
+
+    Of equally good ones it is the first from half the clips on.
+    """
+    if len(rows) < 2:
+        raise ValueError(f"{len(rows)} clips: give at least 2, of which each gets the neighbours of another")
+    sets = [set(own[own >= 0].tolist()) for own in rows]
+    steps = np.roll(np.arange(1, len(rows)), -(len(rows) // 2 - 1))  # half the clips on, and so on around
+    others = [(clip + steps) % len(rows) for clip in range(len(rows))]
+    return np.array([min(near, key=lambda i: len(own & sets[i])) for own, near in zip(sets, others)])
 
 
 def centred(mels: np.ndarray) -> np.ndarray:

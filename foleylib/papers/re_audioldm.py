@@ -21,7 +21,7 @@ from foleylib.evaluation.paired import paired_scores
 from foleylib.networks import detector, retrieval
 from foleylib.networks import pipeline as pipelines
 from foleylib.networks.pipeline import load_parts
-from foleylib.params.retrieval import Retrieved
+from foleylib.params.retrieval import Read
 from foleylib.params.settings import Params
 from foleylib.params.systems import System
 from foleylib.runtime import clip_seeds, fingerprint, progress, weights_sha256, write_csv
@@ -42,7 +42,8 @@ CLASSES = ["label", "trained", "clips", "clap_score", "event_recall"]
 class Bench:
     """The captions that models are asked for, the real clips they are compared with, and all that scores; loaded once.
 
-    The first `re_audioldm.clips` test clips have their captions sampled, the others are the reference.
+    The first `re_audioldm.clips` test clips have their captions sampled, the others are the reference. The protocols "full"
+    and "published" retrieve from these too, so that a copy of a neighbour is then a copy of the reference.
     """
 
     def __init__(self, cfg: Params):
@@ -55,6 +56,10 @@ class Bench:
         trained = corpus.events[corpus.split == "train"].map(manifests.sounds)
         self.trained = Counter(sound["label"] for told in trained for sound in told)
         manifest, waves = reference(self.cfg, "test")
+        if manifests.has_classes(manifest):
+            raise ValueError(
+                f"re_audioldm.corpus: '{settings.corpus}' has classes; give one whose clips have captions alone"
+            )
         rows = evenly(manifest, settings.clips, "re_audioldm.clips")
         others = np.setdiff1d(np.arange(len(manifest)), rows)
         if len(others) < 2:
@@ -63,6 +68,10 @@ class Bench:
         self.manifest, self.waves = manifest.iloc[rows].reset_index(drop=True), waves[rows]
         self.partners = self.embedders.embed(self.manifest, self.waves)
         self.said = manifests.captions(paths.CLIPS / settings.corpus, self.manifest)
+        if settings.captions > (most := max(map(len, self.said))):
+            raise ValueError(
+                f"re_audioldm.captions is {settings.captions}, but no test clip has more than {most}: lower it"
+            )
         self.scenes = [[sound["label"] for sound in manifests.sounds(told)] for told in self.manifest.events]
         self.neighbours = {protocol: neighbours.find(settings.corpus, protocol) for protocol in PROTOCOLS}
 
@@ -71,30 +80,37 @@ class Bench:
         """What tells the sounds of a scene; None where the corpus has no scenes."""
         return detector.load(paths.DETECTOR, device=self.embedders.device) if any(self.scenes) else None
 
-    @cached_property
-    def near(self) -> dict[str, np.ndarray]:
-        """The neighbours that the probed model reads, by their CLAP embeddings and centred log-mels [each (N, K, D)]."""
-        rows = self.rows(self.settings.models[self.settings.probed].k, OWN, 0)
-        rows = np.where(rows < 0, rows[:, :1], rows)  # where there are fewer than K, the first again
+    def nearest(self, waves: torch.Tensor, embeddings: np.ndarray, caption: int) -> list[dict]:
+        """How near clips come to the neighbours that the probed model reads for a caption, by CLAP and by log-mels.
+
+        The neighbours are the same for all models and variants; clips that have none do not count.
+        """
+        rows = self.rows(self.settings.models[self.settings.probed].k, OWN, caption)
         corpus = paths.CLIPS / self.settings.corpus
-        waves = manifests.Waves(corpus, manifests.load(corpus))[rows.ravel()]
-        audio = self.embedders.clap.embed_audio(waves, self.drawer.log_mel.config.rate).cpu().numpy()
-        found = {"clap": audio, "mel": self._mels(waves)}
-        return {name: values.reshape(*rows.shape, -1) for name, values in found.items()}
+        there = manifests.Waves(corpus, manifests.load(corpus))[np.maximum(rows, 0).ravel()]
+        audio = self.embedders.clap.embed_audio(there, self.drawer.log_mel.config.rate).cpu().numpy()
+        told = []
+        for name, own, others in (("clap", embeddings, audio), ("mel", self._mels(waves), self._mels(there))):
+            similar = copying.nearest(own, others.reshape(*rows.shape, -1), rows >= 0)
+            told.append(_row(f"nearest_{name}", name, np.mean(similar[rows[:, 0] >= 0])))
+        return told
 
     def _mels(self, waves: torch.Tensor) -> np.ndarray:
         return copying.centred(self.drawer.log_mel(waves).numpy())
 
     def rows(self, k: int, variant: str, caption: int) -> np.ndarray:
-        """The neighbours [shape=(N, K)] of the clips under a variant: `OWN`, one of `CHANGED`, or another protocol."""
+        """The neighbours [shape=(N, K)] of the clips under a variant: `OWN`, one of `CHANGED`, or another protocol.
+
+        They are found for the caption of that number; a clip of fewer captions has its last.
+        """
         find = self.neighbours[variant if variant in PROTOCOLS else self.cfg.retrieval.protocol]
         numbers = np.array([min(caption, len(own) - 1) for own in self.said])
         rows = find(list(self.manifest.id), k, caption=numbers).rows
         if variant == "off":
             return np.full_like(rows, -1)
-        return np.roll(rows, len(rows) // 2, axis=0) if variant == "swapped" else rows
+        return rows[copying.strangers(rows)] if variant == "swapped" else rows
 
-    def draw(self, unet: nn.Module, reads: Retrieved | None, seed: int, variant: str, caption: int) -> torch.Tensor:
+    def draw(self, unet: nn.Module, reads: Read | None, seed: int, variant: str, caption: int) -> torch.Tensor:
         """Waves [shape=(N, T)] for a caption of each clip. Models, variants and captions of a seed have the same noise."""
         clap, drawer = self.embedders.clap, self.drawer
         given = {"embedding": clap.embed_text(self._texts(caption)).cpu()}
@@ -122,8 +138,7 @@ class Bench:
         clips = self.embedders.embed(self.manifest.assign(prompt=self._texts(caption)), waves.numpy())
         whole = paired_scores(self.real, self.partners, clips)
         said = cosine_similarities(clips["clap"], clips["text"])
-        points = {"clap": clips["clap"], "mel": self._mels(waves)}
-        whole += [_row(f"nearest_{n}", n, copying.nearest(own, self.near[n]).mean()) for n, own in points.items()]
+        whole += self.nearest(waves, clips["clap"], caption)
         if self.detector is None:
             return pd.DataFrame(whole), pd.DataFrame(columns=CLASSES)
         labels, thresholds = self.detector.model.labels, self.detector.model.thresholds.cpu().numpy()
@@ -149,8 +164,9 @@ def _row(metric: str, embedder: str, value: float) -> dict:
 def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train and score the models of `re_audioldm`, each with every seed, beside the real clips and these through the codec.
 
-    The probed model is also sampled without neighbours, with those of another clip and under the other protocols; with
-    the first seed, it and the baseline are sampled for every caption of a clip (Fig. 3). Writes results/re_audioldm.csv,
+    The probed model is also sampled without neighbours ("off"), with those of another clip ("swapped") and under the other
+    protocols; with the first seed, it and the baseline are sampled for every caption of a clip (Fig. 3). Nothing is chosen
+    by these scores: the steps of training are fixed. Writes results/re_audioldm.csv,
     results/re_audioldm_classes.csv and some clips of the first seed to data/samples/re_audioldm/MODEL_VARIANT; a run that
     was killed goes on with the training it was at.
 
@@ -196,7 +212,9 @@ class Model:
         settings = cfg.re_audioldm
         self.name, self.seed, self.cfg, self.scratch = name, seed, cfg, scratch
         self.reads = settings.models[name]
-        self.system = System(corpus=settings.corpus, init="ldm", retrieval=self.reads)
+        own = settings.pretrained.retrieval
+        read = None if self.reads is None else own.changed(**self.reads.model_dump())
+        self.system = System(corpus=settings.corpus, init="ldm", retrieval=read)
         self.common = cfg.finetune.changed(train=cfg.finetune.train.changed(steps=settings.steps))
         start = weights_sha256(paths.RE_AUDIOLDM)
         self.key = fingerprint(training_key(self.system, self.common, seed, cfg), start)
@@ -217,9 +235,11 @@ class Model:
 def _scored(model: Model, variant: str, caption: int, bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of a model under a variant, kept in its scratch folder; the first clips are written."""
     cfg, settings = model.cfg, model.cfg.re_audioldm
-    judged = [weights_sha256(path) for path in (paths.JUDGE, paths.DETECTOR, paths.FOUNDATION / "clap")]
+    used = [paths.JUDGE, paths.FOUNDATION / "clap", paths.FOUNDATION / "vocoder"]
+    judged = [weights_sha256(path) for path in (*used, *([] if bench.detector is None else [paths.DETECTOR]))]
     judged += [cfg.evaluators[name] for name in cfg.evaluate.further]
-    asked = [cfg.seed, cfg.sampling, settings.clips, cfg.retrieval.protocol, variant, caption]
+    judged += [settings.models[settings.probed].k, *neighbours.keys(settings.corpus, cfg)]
+    asked = [cfg.seed, cfg.sampling, settings.clips, variant, caption]
     folder = model.scratch / fingerprint(model.key, *asked, *judged)
     keeps = caption == 0 and model.seed == settings.seeds[0]
     clips = paths.SAMPLES / "re_audioldm" / f"{model.name}_{variant}"

@@ -12,7 +12,7 @@ from foleylib.datasets.retrieval import Neighbours
 from foleylib.evaluation import statistics
 from foleylib.evaluation.differences import paired_differences
 from foleylib.evaluation.metrics import METRICS
-from foleylib.params.retrieval import ReAudioLdm, Retrieved
+from foleylib.params.retrieval import Read, ReAudioLdm
 from foleylib.params.runs import Display
 
 COLOURS = ("#777777", "#56b4e9", "#029e73", "#fbafe4", "#d55e00", "#cc78bc", "#0173b2", "#de8f05")  # of models, in turn
@@ -40,7 +40,7 @@ VARIANTS = {
 }
 
 
-def name_of(reads: Retrieved | None) -> str:
+def name_of(reads: Read | None) -> str:
     """What a model reads, in words: "Audio + text, K = 3"."""
     if reads is None:
         return "No retrieval"

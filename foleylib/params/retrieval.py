@@ -62,20 +62,34 @@ class Retrieval(Section):
     tokens: Tokens
 
 
-class Retrieved(Section):
-    """What a system reads of its clips' neighbours, and how its U-Net does."""
+class Read(Section):
+    """What is read of a clip's neighbours."""
 
     audio: bool = True  # the tokens of their sound
     text: bool = True  # those of their captions
     k: Positive = 3  # neighbours
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of tokens that are read."""
+        return [kind for kind in ("audio", "text") if getattr(self, kind)]
+
+    @model_validator(mode="after")
+    def _reads_something(self):
+        if not self.kinds:
+            raise ValueError("audio and text are both false; leave retrieval out of a system that reads nothing")
+        return self
+
+
+class Retrieved(Read):
+    """What a system reads of its clips' neighbours, and how its U-Net does."""
+
     width: Positive = 64  # to which both kinds of tokens are projected
     attention: Literal["added", "second"] = "added"  # beside both attentions of a block, or in place of the second
     trained: Literal["all", "branch"] = "all"  # branch: what was added; the pre-trained U-Net stays as it is
 
     @model_validator(mode="after")
-    def _reads_something(self):
-        if not (self.audio or self.text):
-            raise ValueError("audio and text are both false; leave retrieval out of a system that reads nothing")
+    def _fits(self):
         if self.attention == "second" and self.trained == "branch":
             raise ValueError("trained 'branch' needs attention 'added': 'second' adds nothing that is trained alone")
         return self
@@ -95,6 +109,12 @@ class Pretrained(Section):
     snr_gamma: Rate | None
     train: Train
 
+    @model_validator(mode="after")
+    def _is_built_anew(self):
+        if self.retrieval.attention != "second":
+            raise ValueError("retrieval.attention must be 'second': nothing is there that attention could be added to")
+        return self
+
 
 class ReAudioLdm(Section):
     """The experiments of re-audioldm: what is retrieved, how much of it, and for which captions it helps."""
@@ -103,10 +123,10 @@ class ReAudioLdm(Section):
     pretrained: Pretrained
     seeds: Seeds
     steps: Positive
-    models: dict[str, Retrieved | None]  # name -> what the model reads; nothing: None
+    models: dict[str, Read | None]  # name -> what the model reads; nothing: None
     baseline: str  # of `models`: what the others are compared with
     probed: str  # of `models`: the one whose neighbours are taken away, swapped and drawn by other protocols
-    clips: Positive  # test clips that are sampled, one for each of as many real ones
+    clips: Annotated[int, Field(ge=2)]  # test clips that are sampled, one for each of as many real ones
     captions: Positive  # caption groups (Fig. 3): so many of each test clip's captions are sampled
     buckets: Annotated[list[Count], Field(min_length=2)]  # least number of training sounds of a class, in rising order
 
@@ -119,6 +139,9 @@ class ReAudioLdm(Section):
                 )
         if self.models[self.probed] is None:
             raise ValueError(f"probed is '{self.probed}', which retrieves nothing; name a model that does")
+        for name, read in self.models.items():
+            if read is not None and not set(read.kinds) <= set(self.pretrained.retrieval.kinds):
+                raise ValueError(f"models.{name} reads a kind of tokens that pretrained.retrieval leaves out")
         if self.buckets[0] != 0 or sorted(set(self.buckets)) != self.buckets:
             raise ValueError(
                 f"buckets {self.buckets}: give them in rising order, from 0 (classes never heard in training)"

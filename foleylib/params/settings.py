@@ -129,19 +129,13 @@ class Params(Section):
     @model_validator(mode="after")
     def _corpora_fit(self):
         users = {name: getattr(self, name) for name in ("foundation", "judge", "detector", "latent_clap", "sampling")}
-        users |= {"lambda_sweep": self.lambda_sweep, "targets": self.targets}
+        users |= {"re_audioldm": self.re_audioldm, "lambda_sweep": self.lambda_sweep, "targets": self.targets}
         users |= {f"systems.{name}": system for name, system in self.systems.items()}
         for where, section in users.items():
             _known(f"{where}.corpus", section.corpus, self.corpora, "corpora")
         for where in ("untuned", "corpora"):
             for name in getattr(self.transfer, where):
                 _known(f"an entry of transfer.{where}", name, self.corpora, "corpora")
-        for name in self.retrieval.corpora:
-            _known("an entry of retrieval.corpora", name, self.corpora, "corpora")
-        read = {"re_audioldm": self.re_audioldm.corpus}
-        read |= {f"systems.{name}": system.corpus for name, system in self.systems.items() if system.retrieval}
-        for where, name in read.items():
-            _known(f"{where}.corpus", name, self.retrieval.corpora, "retrieval.corpora, whose clips have neighbours")
         # One VAE and one vocoder serve all of them, so they share rate, length and front end.
         base, rates = self.corpus_of("foundation"), self.foundation.vae.others
         if rates is not None:
@@ -197,6 +191,15 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _neighbours_are_there(self):
+        for name in self.retrieval.corpora:
+            _known("an entry of retrieval.corpora", name, self.corpora, "corpora")
+        users = {f"systems.{name}": system.corpus for name, system in self.systems.items() if system.retrieval}
+        for where, corpus in (users | {"re_audioldm": self.re_audioldm.corpus}).items():
+            _known(f"{where}.corpus", corpus, self.retrieval.corpora, "retrieval.corpora")
+        return self
+
+    @model_validator(mode="after")
     def _runs_fit(self):
         models = [f"models/foundation/{name}" for name in self.foundation.ldms]
         models += [f"models/systems/{name}" for name in self.systems]
@@ -207,6 +210,10 @@ class Params(Section):
             if system is not None and self.systems[system].corpus != self.sampling.corpus:
                 raise ValueError(
                     f"runs.{name}: systems.{system} has another corpus than sampling, '{self.sampling.corpus}'"
+                )
+            if system is not None and self.systems[system].retrieval:
+                raise ValueError(
+                    f"runs.{name}: systems.{system} reads neighbours, which the sample stage does not give; take the run out"
                 )
             if "corpus" in clips.sampling:
                 raise ValueError(f"runs.{name}.clips.sampling: all runs are of sampling.corpus; take 'corpus' out")

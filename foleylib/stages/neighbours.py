@@ -9,7 +9,7 @@ from foleylib import paths
 from foleylib.datasets import features, retrieval
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets import tokens as stores
-from foleylib.params.retrieval import Retrieved
+from foleylib.params.retrieval import Read
 from foleylib.params.settings import Params
 
 
@@ -19,15 +19,21 @@ def read_key(corpus: str) -> dict | None:
     return json.loads(file.read_text()) if file.is_file() else None
 
 
-def stores_of(corpus: str, reads: Retrieved) -> dict[str, Path]:
-    """The stores that a model reads, "audio" and "text" -> folder."""
-    return {kind: paths.TOKENS / corpus / kind for kind in ("audio", "text") if getattr(reads, kind)}
+def stores_of(corpus: str, reads: Read) -> dict[str, Path]:
+    """The stores that a model reads, "audio" and "text" -> folder; a corpus without them is refused."""
+    key, folder = read_key(corpus), paths.TOKENS / corpus
+    if key is None:
+        raise ValueError(f"{folder} holds no tokens; run the retrieval_index stage of this corpus first")
+    for kind in reads.kinds:
+        if key["settings"][kind] is None:
+            raise ValueError(
+                f"{folder} has no {kind} tokens: retrieval.tokens.{kind} is left out; name a network there"
+            )
+    return {kind: folder / kind for kind in reads.kinds}
 
 
-def channels(corpus: str, reads: Retrieved) -> dict[str, int | None]:
+def channels(corpus: str, reads: Read) -> dict[str, int | None]:
     """Channels of the tokens that a model reads, "audio" and "text"; None of what it does not read."""
-    if read_key(corpus) is None:
-        raise ValueError(f"{paths.TOKENS / corpus} holds no tokens; run the retrieval_index stage of this corpus first")
     found = {
         kind: np.load(folder / "tokens.npy", mmap_mode="r").shape[-1]
         for kind, folder in stores_of(corpus, reads).items()
@@ -40,7 +46,7 @@ def find(corpus: str, protocol: str) -> retrieval.Neighbours:
     return retrieval.Neighbours(paths.RETRIEVAL / corpus, manifests.load(paths.CLIPS / corpus), protocol)
 
 
-def of_split(corpus: str, split: str, reads: Retrieved, cfg: Params) -> dict[str, stores.Neighbours]:
+def of_split(corpus: str, split: str, reads: Read, cfg: Params) -> dict[str, stores.Neighbours]:
     """What a model reads of the neighbours of a split's clips, found for the first caption of each."""
     index, _ = features.load(paths.FEATURES / corpus, split)
     found = find(corpus, cfg.retrieval.protocol)(list(index.id), reads.k)
@@ -52,6 +58,6 @@ def keys(corpus: str, cfg: Params) -> list:
     return [cfg.retrieval.protocol, retrieval.read_key(paths.RETRIEVAL / corpus), read_key(corpus)]
 
 
-def conditions(corpus: str, reads: Retrieved, rows: np.ndarray) -> dict[str, stores.Neighbours]:
+def conditions(corpus: str, reads: Read, rows: np.ndarray) -> dict[str, stores.Neighbours]:
     """The conditions of clips with the neighbours `rows` [shape=(N, K), -1 for none], by name."""
     return stores.of_neighbours(rows, **stores_of(corpus, reads))
