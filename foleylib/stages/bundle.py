@@ -17,7 +17,8 @@ from foleylib.params.corpora import Corpus
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device, weights_sha256, write_json
 
-# Settings of a section that do not change the size of the weights: a bundled part may differ in them.
+# Settings of a section, or of a section within it, that do not change the size of the weights: a bundled part may differ
+# in them.
 NOT_SIZES = {
     "train",
     "weights",
@@ -28,6 +29,8 @@ NOT_SIZES = {
     "scales",
     "discriminator_width",
     "condition_dropout",
+    "retrieval_dropout",
+    "k",
     "prompt_share",
     "microphone_share",
     "classmates",
@@ -88,12 +91,12 @@ def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> No
     the corpus it is used on.
     """
     bundle = paths.BUNDLED / part
-    switch = f"{part}.source" if part in ("judge", "detector", "latent_clap") else "foundation.source"
+    switch = "foundation.source" if name.startswith("foundation.") else f"{name}.source"
     if not bundle.is_dir():
         raise ValueError(f"{bundle} is missing: check out data/bundled, or set {switch} to 'scratch'")
     provenance = provenance_of(bundle)
-    trained, rate = provenance["settings"], provenance["corpus"]["rate"]
-    sizes = {k: v for k, v in section.model_dump(mode="json").items() if k not in NOT_SIZES}
+    trained, rate = _sizes(provenance["settings"]), provenance["corpus"]["rate"]
+    sizes = _sizes(section.model_dump(mode="json"))
     wrong = [
         f"{name}.{k} differs from the bundle's ({trained.get(k)})" for k, v in sizes.items() if trained.get(k) != v
     ]
@@ -103,6 +106,12 @@ def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> No
         raise ValueError(f"{wrong[0]}: put it back, or set {switch} to 'scratch' to train such a one")
     shutil.copytree(bundle, out)
     _cast(out, torch.float32)
+
+
+def _sizes(settings: dict) -> dict:
+    """The settings of a section, and of those within it, that change the size of the weights."""
+    kept = {name: value for name, value in settings.items() if name not in NOT_SIZES}
+    return {name: _sizes(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 def _cast(folder: Path, dtype: torch.dtype) -> None:
@@ -141,20 +150,21 @@ def _hashes(folder: Path) -> list[str]:
 
 
 def pack() -> None:
-    """Copy what was trained here (foundation, Latent CLAP encoder, judge, detector) to data/bundled, as float16; prints what.
+    """Copy what was trained here (foundation, Latent CLAP encoder, judge, detector, the U-Net of re-audioldm) to
+    data/bundled, as float16, of a pipeline the U-Net alone; prints what.
 
     SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
     """
     head = ["git", "rev-parse", "HEAD"]
     commit = subprocess.run(head, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    folders = [*sorted(paths.FOUNDATION.glob("*")), paths.LATENT_CLAP, paths.JUDGE, paths.DETECTOR]
+    folders = [*sorted(paths.FOUNDATION.glob("*")), paths.LATENT_CLAP, paths.JUDGE, paths.DETECTOR, paths.RE_AUDIOLDM]
     for file in filter(Path.is_file, (folder / "provenance.json" for folder in folders)):
         source, out, provenance = file.parent, paths.BUNDLED / file.parent.name, json.loads(file.read_text())
         if "commit" in provenance:  # noted by an earlier packing
             print(f"{source.name}: came from the bundle, left alone")
             continue
         shutil.rmtree(out, ignore_errors=True)
-        is_pipeline = (source / "unet").is_dir()
+        is_pipeline = (source / "model_index.json").is_file()
         shutil.copytree(source / "unet" if is_pipeline else source, out / "unet" if is_pipeline else out)
         _cast(out, torch.float16)
         _thinned(pd.read_csv(source / "history.csv")).to_csv(out / "history.csv", index=False, float_format="%.5g")
