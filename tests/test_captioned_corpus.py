@@ -60,9 +60,8 @@ def cfg(tiny, tiny_models, tmp_path_factory):
     own = tiny.model_dump()
     corpus = {"kind": "folder", "root": "raw/captions.csv", "split_fractions": {"train": 1.0}, "jobs": 1}
     own["corpora"] = {"said": corpus | {"rate": 16000, "seconds": 0.64, "padding": "dataset"}}
-    for section in (
-        "foundation", "judge", "detector", "latent_clap", "sampling", "lambda_sweep", "targets", "re_audioldm"
-    ):  # fmt: skip
+    users = ("foundation", "judge", "detector", "latent_clap", "sampling", "lambda_sweep", "targets", "re_audioldm")
+    for section in users:
         own[section]["corpus"] = "said"
     own["retrieval"]["corpora"] = ["said"]
     tuned = {"condition": "text", "init": "ldm", "corpus": "said"}

@@ -19,6 +19,7 @@ from foleylib.params.runs import Display
 from foleylib.params.systems import System
 
 ROOT = Path(__file__).resolve().parents[1]
+ON_TOP_OF = {"text_foley": "paper"}  # a profile that is applied on top of another
 PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
 
 
@@ -180,6 +181,25 @@ def test_wrong_value_is_named_with_its_key(where, value):
             "runs.foundation.clips.made_from is 'data/x', which is none of: models/foundation/ldm",
         ),
         ("runs.ldm_ddim.clips.sampling", {"corpus": "broad"}, "runs.ldm_ddim.clips.sampling: all runs are of"),
+        ("detector.corpus", "none", "detector.corpus is 'none', which is none of corpora: foley, broad, scenes"),
+        ("retrieval.corpora", ["none"], "an entry of retrieval.corpora is 'none', which is none of corpora: foley"),
+        ("re_audioldm.corpus", "none", "re_audioldm.corpus is 'none', which is none of corpora: foley, broad, scenes"),
+        (
+            "retrieval.corpora",
+            ["broad"],
+            "re_audioldm.pretrained.retrieval reads neighbours in corpus 'scenes': name it in retrieval.corpora",
+        ),
+        (
+            "systems.ldm.retrieval",
+            {"k": 3},
+            "systems.ldm.retrieval reads neighbours in corpus 'foley': name it in retrieval.corpora",
+        ),
+        ("retrieval.search.top", 5, "re_audioldm.models.both_10.k 10 is more than retrieval.search.top, 5: raise that"),
+        (
+            "retrieval.tokens.text",
+            None,
+            "re_audioldm.pretrained.retrieval reads text tokens, which retrieval.tokens leaves out",
+        ),
         ("foundation.vocoder.segment", 6401, "foundation.vocoder.segment is no multiple of the hop of 160 samples"),
     ],
 )
@@ -295,8 +315,8 @@ def test_no_two_rows_look_alike(settings):
 @pytest.mark.parametrize("name", PROFILES)
 def test_profiles_apply_cleanly(repository, name):
     file = repository / "params.yaml"
-    if name == "text_foley":  # it goes on top of another profile
-        profiles.apply("paper", params=file)
+    if name in ON_TOP_OF:
+        profiles.apply(ON_TOP_OF[name], params=file)
     before = file.read_text()
     profiles.apply(name, params=file)
     params.load(file)
@@ -324,8 +344,8 @@ def test_profiles_apply_cleanly(repository, name):
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_profiles_hold_differences_only(repository, name):
-    if name == "text_foley":  # it goes on top of another profile
-        profiles.apply("paper", params=repository / "params.yaml")
+    if name in ON_TOP_OF:
+        profiles.apply(ON_TOP_OF[name], params=repository / "params.yaml")
     base = dict(leaves(yaml.safe_load((repository / "params.yaml").read_text())))
     profile = dict(leaves(yaml.safe_load((ROOT / "params" / f"{name}.yaml").read_text())))
     same = [".".join(where) for where, value in profile.items() if where in base and base[where] == value]

@@ -63,6 +63,23 @@ class Kin:
             "a near-duplicate": np.isin(items * self.n + rows, self.pairs),
         }
 
+    def all(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every clip with every one of its kin, itself among them: items and rows [both (P,)]."""
+        pairs = [self.pairs]
+        for labels in (self.groups, self.contents):
+            order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
+            alike = np.split(order, np.cumsum(sizes)[:-1])  # the clips of each label
+            pairs += [(own[:, None] * self.n + own).ravel() for own in alike]
+        return np.divmod(np.unique(np.concatenate(pairs)), self.n)
+
+    def counts(self, items: np.ndarray, rows: np.ndarray) -> dict[str, int]:
+        """How many of these pairs are kin [both of one shape], each under the first reason that holds."""
+        counted, counts = np.zeros(items.shape, dtype=bool), {}
+        for reason, mask in self.reasons(items, rows).items():
+            counts[reason] = int((mask & ~counted).sum())
+            counted |= mask
+        return counts
+
 
 def read_key(folder: Path) -> dict | None:
     """What the neighbours of a folder were made from (clips, texts, models, settings); None where it holds none."""

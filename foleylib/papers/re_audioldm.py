@@ -215,7 +215,7 @@ class Model:
         own = settings.pretrained.retrieval
         read = None if self.reads is None else own.changed(**self.reads.model_dump())
         self.system = System(corpus=settings.corpus, init="ldm", retrieval=read)
-        self.common = cfg.finetune.changed(train=cfg.finetune.train.changed(steps=settings.steps))
+        self.common = cfg.finetune.changed(train=cfg.finetune.train.changed(steps=settings.steps, lr=settings.lr))
         start = weights_sha256(paths.RE_AUDIOLDM)
         self.key = fingerprint(training_key(self.system, self.common, seed, cfg), start)
 

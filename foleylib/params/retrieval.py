@@ -122,7 +122,8 @@ class ReAudioLdm(Section):
     corpus: str
     pretrained: Pretrained
     seeds: Seeds
-    steps: Positive
+    steps: Positive  # of fine-tuning each model
+    lr: Rate
     models: dict[str, Read | None]  # name -> what the model reads; nothing: None
     baseline: str  # of `models`: what the others are compared with
     probed: str  # of `models`: the one whose neighbours are taken away, swapped and drawn by other protocols

@@ -172,6 +172,31 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _retrieval_fits(self):
+        for name in self.retrieval.corpora:
+            _known("an entry of retrieval.corpora", name, self.corpora, "corpora")
+        ours, found = self.re_audioldm, self.retrieval
+        _known("re_audioldm.corpus", ours.corpus, self.corpora, "corpora")
+        users = {"re_audioldm.pretrained.retrieval": (ours.corpus, ours.pretrained.retrieval)}
+        users |= {f"re_audioldm.models.{name}": (ours.corpus, reads) for name, reads in ours.models.items()}
+        users |= {f"systems.{name}.retrieval": (own.corpus, own.retrieval) for name, own in self.systems.items()}
+        for where, (corpus, reads) in users.items():
+            if reads is None:
+                continue
+            if corpus not in found.corpora:
+                raise ValueError(f"{where} reads neighbours in corpus '{corpus}': name it in retrieval.corpora")
+            if reads.k > found.search.top:
+                raise ValueError(
+                    f"{where}.k {reads.k} is more than retrieval.search.top, {found.search.top}: raise that"
+                )
+            for kind in ("audio", "text"):
+                if getattr(reads, kind) and getattr(found.tokens, kind) is None:
+                    raise ValueError(
+                        f"{where} reads {kind} tokens, which retrieval.tokens leaves out: name a network there"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _systems_fit(self):
         for name, system in self.systems.items():
             _known(f"systems.{name}.init", system.init, self.foundation.ldms)
@@ -188,15 +213,6 @@ class Params(Section):
                 )
         if not self.systems[calibrate["tuned"]].tuning:
             raise ValueError(f"selection.calibrate.tuned is '{calibrate['tuned']}', which has no tuning layer")
-        return self
-
-    @model_validator(mode="after")
-    def _neighbours_are_there(self):
-        for name in self.retrieval.corpora:
-            _known("an entry of retrieval.corpora", name, self.corpora, "corpora")
-        users = {f"systems.{name}": system.corpus for name, system in self.systems.items() if system.retrieval}
-        for where, corpus in (users | {"re_audioldm": self.re_audioldm.corpus}).items():
-            _known(f"{where}.corpus", corpus, self.retrieval.corpora, "retrieval.corpora")
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,8 @@ from foleylib.params.corpora import Corpus
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device, weights_sha256, write_json
 
-# Settings of a section that do not change the size of the weights: a bundled part may differ in them.
+# Settings of a section, or of a section within it, that do not change the size of the weights: a bundled part may differ
+# in them.
 NOT_SIZES = {
     "train",
     "weights",
@@ -29,6 +30,7 @@ NOT_SIZES = {
     "discriminator_width",
     "condition_dropout",
     "retrieval_dropout",
+    "k",
     "prompt_share",
     "microphone_share",
     "classmates",
@@ -93,8 +95,8 @@ def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> No
     if not bundle.is_dir():
         raise ValueError(f"{bundle} is missing: check out data/bundled, or set {switch} to 'scratch'")
     provenance = provenance_of(bundle)
-    trained, rate = provenance["settings"], provenance["corpus"]["rate"]
-    sizes = {k: v for k, v in section.model_dump(mode="json").items() if k not in NOT_SIZES}
+    trained, rate = _sizes(provenance["settings"]), provenance["corpus"]["rate"]
+    sizes = _sizes(section.model_dump(mode="json"))
     wrong = [
         f"{name}.{k} differs from the bundle's ({trained.get(k)})" for k, v in sizes.items() if trained.get(k) != v
     ]
@@ -104,6 +106,12 @@ def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> No
         raise ValueError(f"{wrong[0]}: put it back, or set {switch} to 'scratch' to train such a one")
     shutil.copytree(bundle, out)
     _cast(out, torch.float32)
+
+
+def _sizes(settings: dict) -> dict:
+    """The settings of a section, and of those within it, that change the size of the weights."""
+    kept = {name: value for name, value in settings.items() if name not in NOT_SIZES}
+    return {name: _sizes(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 def _cast(folder: Path, dtype: torch.dtype) -> None:
@@ -142,7 +150,8 @@ def _hashes(folder: Path) -> list[str]:
 
 
 def pack() -> None:
-    """Copy what was trained here (foundation, Latent CLAP encoder, judge, detector) to data/bundled, as float16; prints what.
+    """Copy what was trained here (foundation, Latent CLAP encoder, judge, detector, the U-Net of re-audioldm) to
+    data/bundled, as float16, of a pipeline the U-Net alone; prints what.
 
     SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
     """

@@ -11,8 +11,8 @@ from foleylib.datasets import features
 from foleylib.datasets.features import Latents, training_splits
 from foleylib.diffusion.loss import DiffusionLoss, errors_by_level
 from foleylib.networks import retrieval
-from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
+from foleylib.params.retrieval import ReAudioLdm
 from foleylib.params.settings import Params
 from foleylib.runtime import fingerprint, pick_device, weights_sha256
 from foleylib.stages import bundle, neighbours
@@ -27,6 +27,7 @@ def make(cfg: Params) -> pd.DataFrame:
     if settings.pretrained.source == "bundled":
         corpus = cfg.corpora[settings.corpus]
         bundle.copy_bundled("re_audioldm", settings.pretrained, "re_audioldm.pretrained", corpus, out)
+        _check_tokens(settings)
         return bundle.history_of(out)
     begin = time.perf_counter()
     history = train(cfg)
@@ -35,10 +36,22 @@ def make(cfg: Params) -> pd.DataFrame:
     return history
 
 
+def _check_tokens(settings: ReAudioLdm) -> None:
+    """Refuse a U-Net that was made for other tokens than those of the corpus."""
+    config, stored = retrieval.load(paths.RE_AUDIOLDM).retrieval.config, paths.TOKENS / settings.corpus
+    here = neighbours.channels(settings.corpus, settings.pretrained.retrieval)
+    if (config.audio, config.text) != (here["audio"], here["text"]):
+        raise ValueError(
+            f"the bundled re_audioldm reads tokens of {config.audio} (audio) and {config.text} (text) channels, those in "
+            f"{stored} have {here['audio']} and {here['text']}: put foundation.clap and retrieval.tokens back, or set "
+            "re_audioldm.pretrained.source to 'scratch'"
+        )
+
+
 def train(cfg: Params) -> pd.DataFrame:
     """Pre-train on the captions of the corpus; kinds of retrieval are dropped at random."""
     settings = cfg.re_audioldm.pretrained
-    corpus, reads, parts = cfg.re_audioldm.corpus, settings.retrieval, load_parts(paths.FOUNDATION)
+    corpus, reads, parts = cfg.re_audioldm.corpus, settings.retrieval, load_parts(paths.FOUNDATION, "clap", "vae")
     data = training_splits(paths.FEATURES / corpus, "text", parts["vae"].config.scaling_factor)
     for split, latents in data.items():
         latents.conditions |= neighbours.of_split(corpus, split, reads, cfg)
@@ -73,27 +86,30 @@ def train(cfg: Params) -> pd.DataFrame:
 
 
 def errors_by_noise(cfg: Params) -> pd.DataFrame:
-    """Error against noise level on the test clips, under their captions and neighbours, and with less than that.
+    """Error against noise level on test clips, by what the U-Net is told beside the noisy latent.
 
     Returns
     -------
-    DataFrame [n, text and neighbours, text and those of another clip, text alone, nothing]
+    DataFrame [n, own neighbours, those of another clip, text alone, nothing]; the first three have the clip's caption.
     """
     corpus, reads = cfg.re_audioldm.corpus, cfg.re_audioldm.pretrained.retrieval
     parts = load_parts(paths.FOUNDATION, "clap", "vae")
     index, arrays = features.load(paths.FEATURES / corpus, "test")
-    rows = neighbours.find(corpus, cfg.retrieval.protocol)(list(index.id), reads.k).rows
-    nothing = np.repeat(unets.unconditional(parts["clap"]).embedding.numpy(), len(index), axis=0)
-    given = {
-        "text and neighbours": (arrays["text"], rows),
-        "text and those of another clip": (arrays["text"], np.roll(rows, len(rows) // 2, axis=0)),
-        "text alone": (arrays["text"], np.full_like(rows, -1)),
-        "nothing": (nothing, np.full_like(rows, -1)),
-    }
-    scale = parts["vae"].config.scaling_factor
-    held = {
-        name: Latents(arrays["moments"], {"embedding": E} | neighbours.conditions(corpus, reads, of), scale)
-        for name, (E, of) in given.items()
-    }
+    rows, text = neighbours.find(corpus, cfg.retrieval.protocol)(list(index.id), reads.k).rows, arrays["text"]
     unet = retrieval.load(paths.RE_AUDIOLDM).to(pick_device(cfg.device))
-    return errors_by_level(held, unet, alphas_bar(cfg), limit=256)
+    empty = retrieval.unconditional(parts["clap"], unet).embedding.numpy()
+    told = {
+        "own neighbours": (text, rows),
+        "those of another clip": (text, np.roll(rows, len(rows) // 2, axis=0)),
+        "text alone": (text, np.full_like(rows, -1)),
+        "nothing": (np.tile(empty, (len(rows), 1)), np.full_like(rows, -1)),
+    }
+    data = {
+        name: Latents(
+            arrays["moments"],
+            {"embedding": embeddings} | neighbours.conditions(corpus, reads, found),
+            parts["vae"].config.scaling_factor,
+        )
+        for name, (embeddings, found) in told.items()
+    }
+    return errors_by_level(data, unet, alphas_bar(cfg))

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from foleylib import paths
 from foleylib.datasets import features, retrieval, search
@@ -15,6 +16,7 @@ from foleylib.runtime import fingerprint, progress, write_json
 
 CHUNK = 4096  # queries between two steps of the progress bar
 SAMPLE = 200  # queries on which the recall of an approximate index is measured
+FIRST = (1, 3, 10)  # neighbours in which the sounds of a scene are looked for
 
 
 def make(corpus: str, cfg: Params) -> Path:
@@ -145,3 +147,76 @@ def _first(scores: np.ndarray, rows: np.ndarray, kept: np.ndarray, top: int) -> 
     scores, rows = (np.take_along_axis(np.where(kept, a, none), order, 1) for a, none in ((scores, 0), (rows, -1)))
     fill = ((0, 0), (0, top - order.shape[1]))
     return np.pad(scores, fill), np.pad(rows, fill, constant_values=-1)
+
+
+def by_rank(corpus: str) -> pd.DataFrame:
+    """Mean similarity of test clips (their first caption) to their neighbours: [protocol, rank, similarity].
+
+    A rank is the mean of the clips that have so many neighbours.
+    """
+    tables = []
+    for protocol, find in _found(corpus).items():
+        scores = np.where(find.mask, find.scores, np.nan)  # (B, top)
+        ranks = np.flatnonzero(find.mask.any(axis=0))
+        table = {"protocol": protocol, "rank": ranks + 1, "similarity": np.nanmean(scores[:, ranks], axis=0)}
+        tables.append(pd.DataFrame(table))
+    return pd.concat(tables, ignore_index=True)
+
+
+def sounds_found(corpus: str) -> pd.DataFrame:
+    """Share of the sounds of test scenes that are among those of their first neighbours.
+
+    Returns
+    -------
+    DataFrame [a column for each of `FIRST`, as far as so many are stored], by (classes, neighbours): classes that
+    training scenes have, and those held out; the neighbours under each protocol, and for chance those that another test
+    scene has under "train". Empty of a corpus without scenes.
+    """
+    manifest = manifests.load(paths.CLIPS / corpus)
+    told = [{sound["label"] for sound in manifests.sounds(events)} for events in manifest.events]
+    seen = set().union(*(own for own, split in zip(told, manifest.split) if split == "train"))
+    scenes = [own for own, split in zip(told, manifest.split) if split == "test"]
+    found = {protocol: np.where(find.mask, find.rows, -1) for protocol, find in _found(corpus).items()}
+    found["train, of another scene"] = np.roll(found["train"], len(scenes) // 2, axis=0)
+    rows = [
+        {"classes": "seen" if label in seen else "held out", "neighbours": name}
+        | {k: any(label in told[row] for row in near[:k] if row >= 0) for k in FIRST if k <= len(near)}
+        for name, nearest in found.items()
+        for own, near in zip(scenes, nearest)
+        for label in sorted(own)
+    ]
+    return pd.DataFrame(rows).groupby(["classes", "neighbours"], sort=False).mean() if rows else pd.DataFrame()
+
+
+def _found(corpus: str) -> dict[str, retrieval.Found]:
+    """All stored neighbours of the test clips, for the first caption of each, by protocol."""
+    manifest, folder = manifests.load(paths.CLIPS / corpus), paths.RETRIEVAL / corpus
+    ids, found = list(manifest.id[manifest.split == "test"]), {}
+    for protocol in retrieval.PROTOCOLS:
+        neighbours = retrieval.Neighbours(folder, manifest, protocol)
+        found[protocol] = neighbours(ids, neighbours.rows.shape[-1])
+    return found
+
+
+def leaks(corpus: str) -> pd.DataFrame:
+    """How many pairs of a clip and its kin there are by the first reason that holds, which of `Kin.reasons` names them.
+
+    Returns
+    -------
+    DataFrame by (split, protocol), with columns (reason, "in the index") for what a search could find and (reason,
+    "found") for what is among the stored neighbours of any caption.
+    """
+    manifest, folder = manifests.load(paths.CLIPS / corpus), paths.RETRIEVAL / corpus
+    kin, splits = retrieval.Kin(manifest, np.load(folder / "duplicates.npy")), manifest.split.to_numpy(dtype=str)
+    items, others = kin.all()
+    rows = {}
+    for split in [split for split in retrieval.SPLITS if (splits == split).any()]:
+        for protocol in retrieval.PROTOCOLS:
+            there = (splits[items] == split) & np.isin(splits[others], retrieval.sources(split, protocol))
+            stored = np.load(folder / f"rows_{protocol}.npy", mmap_mode="r")[splits == split]
+            own = np.broadcast_to(np.flatnonzero(splits == split)[:, None, None], stored.shape)[stored >= 0]
+            found = np.divmod(np.unique(own * kin.n + stored[stored >= 0]), kin.n)
+            counts = {"in the index": kin.counts(items[there], others[there]), "found": kin.counts(*found)}
+            rows[split, protocol] = {(reason, what): n for what, by in counts.items() for reason, n in by.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["split", "protocol"])
+    return table[[(reason, what) for reason in kin.counts(items[:0], others[:0]) for what in ("in the index", "found")]]
