@@ -94,6 +94,15 @@ def test_what_the_unconditional_leaves_out_is_kept():
     assert alone.given().keys() == {"rate"}  # and what the condition leaves out is not added
 
 
+def test_some_of_the_fields():
+    condition = full()
+    assert condition.only("tokens", "text_tokens").given().keys() == {"tokens"}  # what is not given is not added
+    assert condition.only("embedding").embedding is condition.embedding and condition.only().given() == {}
+    assert condition.retrieved().given().keys() == {"tokens", "mask"}
+    dropped = condition.drop(NOTHING.only("tokens", "mask"))
+    assert (dropped.tokens == 7).all() and torch.equal(dropped.embedding, condition.embedding)
+
+
 # Calls of the U-Net
 
 

@@ -139,6 +139,30 @@ def test_draws_of_the_loss_come_in_their_order():
     assert DiffusionLoss(ABAR, NOTHING, 2.0, condition_dropout=0.5)(network, batch, seeded(3))["ddpm"] == expected
 
 
+def test_neighbours_change_no_draw_unless_they_are_dropped():
+    """A loss without dropout of neighbours is that of before there were any; with it there is one draw more, of all clips."""
+    batch, z_0 = batch_of(count=300)
+    read = batch | {"tokens": torch.ones(300, 2, 3), "mask": torch.ones(300, 2, dtype=torch.bool)}
+    nothing = Condition(NOTHING.embedding, torch.zeros(1, 1, 3), torch.zeros(1, 1, dtype=torch.bool))
+
+    def call(batch, nothing, **rates):
+        oracle = Oracle(z_0)
+        DiffusionLoss(ABAR, nothing, 2.0, condition_dropout=0.5, **rates)(oracle, batch, seeded(3))
+        return oracle.calls[0]
+
+    plain, beside, less = call(batch, NOTHING), call(read, nothing), call(read, nothing, retrieval_dropout=0.3)
+    assert torch.equal(plain["n"], beside["n"]) and torch.equal(plain["embedding"], beside["embedding"])
+    draws = seeded(3)
+    sample_latents(batch["moments"], 2.0, draws)
+    text, drawn = torch.rand(300, generator=draws) < 0.5, torch.rand(300, generator=draws)
+    torch.randn(z_0.shape, generator=draws)
+    assert torch.equal(less["n"], torch.randint(1000, (300,), generator=draws)) and (less["n"] != plain["n"]).any()
+    assert torch.equal(less["embedding"], plain["embedding"])
+    assert torch.equal(
+        (less["tokens"] == 0).all((1, 2)), text | (drawn < 0.6)
+    )  # 0.3 without all, 0.3 without the sound
+
+
 def test_condition_is_dropped_at_its_share():
     batch, z_0 = batch_of(count=4000)
 
