@@ -122,7 +122,8 @@ def test_tokens_of_a_killed_stage_do_not_count(kept, monkeypatch, made):
 
 
 def test_a_kind_of_tokens_that_was_left_out_is_named(kept):
-    cfg = with_tokens(kept, text=None)
+    left = kept.retrieval.changed(tokens=kept.retrieval.tokens.model_dump() | {"text": None})
+    cfg = kept.model_copy(update={"retrieval": left})  # unchecked: the settings refuse it before
     tokens.make("scenes", cfg)
     assert (
         not (paths.TOKENS / "scenes" / "text").exists()
@@ -325,7 +326,7 @@ def test_training_key_changes_with_all_that_is_retrieved(kept):
 
 
 def test_what_cannot_be_read_is_refused(scenes):
-    with pytest.raises(ValueError, match="systems.reads.corpus is 'foley', which is none of retrieval.corpora: scenes"):
+    with pytest.raises(ValueError, match="systems.reads.retrieval reads neighbours in corpus 'foley': name it"):
         system(scenes, corpus="foley")
     run = {"reads": {"name": "reads", "clips": {"made_from": "models/systems/reads"}}}
     sampled = system(scenes).model_dump()
