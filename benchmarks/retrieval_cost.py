@@ -1,115 +1,150 @@
-"""Seconds of a training step and of a sampled clip by the number of neighbours that the U-Net reads.
+"""Seconds of a training step and of a sampled clip of the LDM without retrieval, and with the sounds and captions of K clips.
 
-./run python -m benchmarks.retrieval_cost --threads 1
+./run python -m benchmarks.retrieval_cost [--published audioldm-s-full]
 
-Beside them stands the U-Net of `re_audioldm.pretrained` as AudioLDM has it, with self-attention in place of the tokens'.
-Tokens and weights are random; sampling is the U-Net's passes with guidance, without decoder and vocoder.
+Two constructions read the tokens (`networks.retrieval`): "second", the paper's, with the second attentions of the U-Net,
+and "added", with further ones. Tokens are random numbers that lie in memory, and of a sampled clip its U-Net passes alone
+are timed: finding the neighbours and reading their tokens is not counted (`benchmarks.retrieval` times the search).
 """
 
 import argparse
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch.nn import functional as F
+from torch import nn
 
-from benchmarks import timing
-from foleylib.diffusion.condition import Condition, denoise
-from foleylib.networks import retrieval
-from foleylib.networks import unet as unets
-from foleylib.params import settings
-from foleylib.runtime import parameters, pick_device
+from benchmarks import models, timing
+from benchmarks.training_step import Step
+from foleylib.diffusion.condition import Condition
+from foleylib.diffusion.loss import DiffusionLoss
+from foleylib.networks import retrieval, tokens
+from foleylib.params.retrieval import Pretrained
+from foleylib.params.settings import Params
+from foleylib.runtime import parameters
+from foleylib.sampling.sampler import SamplerOptions, sample
+from foleylib.stages.ldm import alphas_bar
 
-PLAIN = "AudioLDM"
-CHANNELS = {"audio": 128, "text": 96}  # of a token of our CLAP's towers
-CELLS = 8  # audio tokens of a clip
-
-
-def networks(cfg, device) -> dict:
-    """The U-Net as AudioLDM has it, and the one that reads tokens."""
-    section = cfg.re_audioldm.pretrained
-    sizes = {"layers": section.layers, "groups": section.groups, "dim": cfg.foundation.clap.dim}
-    width = section.retrieval.width
-    plain = unets.build(section.channels, section.head_channels, **sizes)
-    reads = retrieval.build(section.channels, section.head_channels, **CHANNELS, width=width, **sizes)
-    return {PLAIN: plain.to(device), "retrieval": reads.to(device)}
+PLAIN, KINDS = "without retrieval", ("second", "added")
+PUBLISHED_TOKENS = {"audio": (32, 768), "text": (50, 1024)}  # of AudioMAE after pooling, of FLAN-T5-large
 
 
-def condition(model, k: int, batch: int, cfg, device) -> Condition:
-    """The conditions of a batch of clips with k neighbours each, or for the plain U-Net their embedding alone."""
-    embedding = F.normalize(torch.randn(batch, cfg.foundation.clap.dim), dim=-1)
-    if not isinstance(model, retrieval.RetrievalUnet):
-        return Condition(embedding=embedding).to(device)
-    read = {}
-    for prefix, kind, count in (("", "audio", CELLS), ("text_", "text", cfg.retrieval.tokens.length)):
-        if k:
-            read[f"{prefix}tokens"] = torch.randn(batch, k * count, CHANNELS[kind])
-            read[f"{prefix}mask"] = torch.ones(batch, k * count, dtype=torch.bool)
-    return Condition(embedding=embedding, **read).to(device)
+def token_sizes(parts: models.Parts, cfg: Params, published: str | None) -> dict[str, tuple[int, int]]:
+    """Tokens of a retrieved clip and of its caption, and their channels."""
+    if published:
+        return PUBLISHED_TOKENS
+    settings, rate = cfg.retrieval.tokens, parts.log_mel.config.rate
+    made = {
+        "audio": tokens.of_audio(settings, parts.clap)(torch.zeros(1, parts.samples, device=parts.device), rate),
+        "text": tokens.of_text(settings, parts.clap)(["a sound"]),
+    }
+    return {kind: tuple(values.shape[1:]) for kind, (values, _) in made.items()}
 
 
-def measure(cfg, arguments: argparse.Namespace, device) -> tuple[pd.DataFrame, dict]:
-    """Rows of training steps and of sampling, each beside the plain U-Net."""
-    models, noise = networks(cfg, device), cfg.foundation.ldm.noise.steps
-    cases = {PLAIN: (models[PLAIN], 0)} | {f"K = {k}": (models["retrieval"], k) for k in arguments.k}
-    shape = (8, arguments.frames, 16)
-    optimisers = {name: torch.optim.AdamW(model.parameters(), fused=True) for name, model in models.items()}
-    nothing = {"embedding": torch.zeros(1, cfg.foundation.clap.dim)} | models["retrieval"].retrieval.nothing().given()
+def with_retrieval(parts: models.Parts, kind: str, section: Pretrained, sizes: dict, width: int) -> models.Parts:
+    """The parts with a U-Net that reads tokens; the one they have stays as it is."""
+    reads = section.retrieval.changed(attention=kind, width=width)
+    channels = {name: size for name, (_, size) in sizes.items()}
+    unet = retrieval.of_settings(reads, copy.deepcopy(parts.unet), **channels, seed=0)
+    return replace(parts, unet=unet.to(parts.device).eval())
 
-    def training(name: str):
-        (model, k), batch = cases[name], arguments.batch_size
-        given, z = condition(model, k, batch, cfg, device), torch.randn(batch, *shape, device=device)
-        n, optimiser = torch.arange(batch, device=device) * noise // batch, optimisers["retrieval" if k else PLAIN]
 
-        def run(clock: timing.Clock) -> None:
-            with clock.part("training step"):
-                optimiser.zero_grad(set_to_none=True)
-                (denoise(model, z, n, given) - z).square().mean().backward()
-                optimiser.step()
+def nothing(unet: nn.Module, dim: int) -> Condition:
+    """The unconditional input, one row; `dim` numbers are a CLAP embedding."""
+    reads = isinstance(unet, retrieval.RetrievalUnet)
+    more = unet.retrieval.nothing().given() if reads else {}
+    return Condition(**models.unconditional(dim).given(), **more)
 
-        return run
 
-    def sampling(name: str):
-        (model, k), batch = cases[name], arguments.clips
-        given, z = condition(model, k, batch, cfg, device), torch.randn(batch, *shape, device=device)
-        empty = Condition(**nothing).to(device)
+def condition(n: int, dim: int, sizes: dict, k: int) -> Condition:
+    """Random conditions of `n` clips, with the tokens of `k` neighbours where there are any."""
+    given, generator = {"embedding": models.embeddings(n, dim)}, torch.Generator().manual_seed(0)
+    for prefix, kind in (("", "audio"), ("text_", "text")) if k else ():
+        count, channels = sizes[kind]
+        given[f"{prefix}tokens"] = torch.randn(n, k * count, channels, generator=generator)
+        given[f"{prefix}mask"] = torch.ones(n, k * count, dtype=torch.bool)
+    return Condition(**given)
 
-        @torch.no_grad()
-        def run(clock: timing.Clock) -> None:
-            with clock.part("sampling"):
-                for step in torch.linspace(noise - 1, 0, cfg.sampling.steps).long():
-                    guided = {"guidance": cfg.sampling.guidance, "unconditional": empty}
-                    denoise(model, z, step.to(device), given, **guided)
 
-        return run
+def clip_case(parts: models.Parts, told: Condition, unconditional: Condition, options: SamplerOptions):
+    """Latents of a batch of clips, with guidance."""
+    seeds = list(range(len(told)))
 
-    tables = []
-    for make, items, unit in ((training, 1, "step"), (sampling, arguments.clips, "clip")):
-        seconds = timing.interleaved({name: make(name) for name in cases}, arguments.repeats)
-        tables.append(timing.rows(seconds, baseline=PLAIN, items=items, unit=unit))
-    table = pd.concat(tables, ignore_index=True).assign(times_plain=lambda frame: 1 / frame.ratio)
-    more = {"parameters": {name: parameters(model) for name, model in models.items()}}
-    return table, more | {"tokens": {"audio": CELLS, "text": cfg.retrieval.tokens.length}}
+    def run(clock: timing.Clock) -> None:
+        with clock.part("latents"):
+            sample(parts, told, unconditional, parts.latent_shape, seeds=seeds, options=options, show=False)
+
+    return run
+
+
+def step_case(parts: models.Parts, step: Step, told: Condition, loss: DiffusionLoss):
+    """A training step on one batch."""
+    channels, frames, bands = parts.latent_shape
+    batch = {"moments": torch.randn(len(told), 2 * channels, frames, bands, generator=torch.Generator().manual_seed(0))}
+    batch = {name: value.to(parts.device) for name, value in (batch | told.given()).items()}
+
+    def run(clock: timing.Clock) -> None:
+        with clock.part("step"):
+            step.forward(loss, batch).backward()
+            step.update()
+
+    return run
+
+
+def compared(timed: dict, unit: str, items: int, repeats: int, facts: pd.DataFrame) -> pd.DataFrame:
+    """Rows of cases "UNIT, CASE", with the time that each takes in relation to that without retrieval, and its `facts`."""
+    table = timing.rows(timing.interleaved(timed, repeats), baseline=PLAIN, items=items, unit=unit)
+    table = table.join(facts, on="case").assign(times_plain=1 / table.ratio)
+    return table.assign(case=f"{unit}, " + table.case, baseline=f"{unit}, {PLAIN}")
+
+
+def measure(parts: models.Parts, cfg: Params, arguments: argparse.Namespace) -> tuple[pd.DataFrame, dict]:
+    """Rows of sampled clips, then of training steps."""
+    section, published, dim, clips = cfg.re_audioldm.pretrained, arguments.published, parts.dim, arguments.clips
+    batch_size = arguments.batch_size or (4 if published else section.train.batch_size)
+    width = retrieval.PUBLISHED["re-audioldm-s"]["width"] if published else section.retrieval.width
+    sizes = token_sizes(parts, cfg, published)
+    readers = {kind: with_retrieval(parts, kind, section, sizes, width) for kind in KINDS}
+    cases = {PLAIN: (parts, 0)} | {f"{kind}, K={k}": (readers[kind], k) for kind in KINDS for k in arguments.k}
+    count = sum(number for number, _ in sizes.values())
+    facts = {c: {"tokens": k * count, "parameters": parameters(own.unet)} for c, (own, k) in cases.items()}
+    facts, repeats = pd.DataFrame.from_dict(facts, orient="index"), arguments.repeats
+
+    options = SamplerOptions.of(cfg.sampling.changed(batch_size=clips))
+    timed = {
+        case: clip_case(own, condition(clips, dim, sizes, k), nothing(own.unet, dim), options)
+        for case, (own, k) in cases.items()
+    }
+    tables = [compared(timed, "clip", clips, repeats, facts)]
+
+    abar, loss = alphas_bar(cfg), (models.SCALE, section.condition_dropout, section.snr_gamma)
+    steps = {id(own): Step(own, section.train, arguments.precision) for own in (parts, *readers.values())}
+    timed = {
+        case: step_case(
+            own,
+            steps[id(own)],
+            condition(batch_size, dim, sizes, k),
+            DiffusionLoss(abar, nothing(own.unet, dim), *loss),
+        )
+        for case, (own, k) in cases.items()
+    }
+    tables.append(compared(timed, "step", 1, repeats, facts))
+    more = {"batch_size": batch_size, "sampling": cfg.sampling.model_dump(mode="json"), "token_sizes": sizes}
+    more["parameters"] = {f"unet, {kind}": parameters(own.unet) for kind, own in readers.items()}
+    return pd.concat(tables, ignore_index=True), more
 
 
 def main(argv: list[str] | None = None) -> Path:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = models.parser(__doc__)
     parser.add_argument("--k", type=int, nargs="+", default=[1, 3, 5, 10], help="neighbours")
-    parser.add_argument("--batch-size", type=int, default=16, help="of a training step")
-    parser.add_argument("--clips", type=int, default=35, help="sampled together")
-    parser.add_argument("--frames", type=int, default=32, help="of a latent")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=timing.OUT)
-    arguments = parser.parse_args(argv)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    device = pick_device(arguments.device)
-    machine = timing.environment(device)
-    table, more = measure(settings.load(), arguments, device)
-    return timing.report("retrieval_cost", table, arguments=arguments, machine=machine, more=more)
+    parser.add_argument(
+        "--batch-size", type=int, help="of a step: re_audioldm.pretrained.train.batch_size, or 4 with --published"
+    )
+    parser.add_argument("--clips", type=int, default=8, help="sampled at once")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    return models.run("retrieval_cost", parser.parse_args(argv), measure, with_clap=True)
 
 
 if __name__ == "__main__":

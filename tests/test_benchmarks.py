@@ -17,6 +17,7 @@ from benchmarks import (
     latent_clap_loss,
     models,
     retrieval,
+    retrieval_cost,
     solvers,
     timing,
     training_step,
@@ -27,6 +28,7 @@ from foleylib.audio.mel import FRONT_ENDS, LogMel
 from foleylib.corpora.prepare import prepare
 from foleylib.corpora.synth import render
 from foleylib.datasets import search
+from foleylib.diffusion.condition import denoise
 from foleylib.diffusion.latent_clap_loss import LatentClapLoss
 from foleylib.diffusion.process import Prediction, add_noise
 from foleylib.networks import judge
@@ -146,6 +148,44 @@ def test_latent_clap_loss(run, tiny_root):
         assert whole["extra_ratio"] == pytest.approx(whole["extra_seconds"] / latent["extra_seconds"])
     assert all(row["memory"] is None or row["memory"] >= 0 for row in (plain, latent, whole))
     assert set(written["settings"]["parameters"]) == {"unet", "vae", "vocoder", "clap", "latent_clap"}
+
+
+def test_retrieval_cost(run, tiny_root):
+    small = ("--params", tiny_root / "params.yaml", "--batch-size", 1, "--clips", 1, "--k", 1, 2, "--device", "cpu")
+    columns = ["tokens", "parameters", "times_plain"]
+    written = run("retrieval_cost", *small, "--repeats", 2, "--threads", 1, columns=columns)
+    cases = [retrieval_cost.PLAIN, *(f"{kind}, K={k}" for kind in ("second", "added") for k in (1, 2))]
+    assert parts_by_case(written) == {
+        f"{unit}, {case}": [part] for unit, part in (("clip", "latents"), ("step", "step")) for case in cases
+    }
+    for plain, *others in (written["rows"][:5], written["rows"][5:]):
+        assert plain["times_plain"] == 1 and plain["tokens"] == 0
+        assert all(row["baseline"] == plain["case"] for row in others)
+        assert all(row["times_plain"] == pytest.approx(1 / row["ratio"]) for row in others)
+        second, added = others[:2], others[2:]
+        assert second[1]["tokens"] == 2 * second[0]["tokens"] > 0
+        assert second[0]["parameters"] == second[1]["parameters"] != added[0]["parameters"] > plain["parameters"]
+        assert set(written["settings"]["parameters"].values()) >= {second[0]["parameters"], added[0]["parameters"]}
+
+
+def test_tokens_reach_the_timed_unets(tiny, small_parts):
+    """The benchmark of retrieval times U-Nets that read as many tokens as the settings make, and leaves its base alone."""
+    before = {name: value.clone() for name, value in small_parts.unet.state_dict().items()}
+    sizes = retrieval_cost.token_sizes(small_parts, tiny, None)
+    assert sizes["text"] == (tiny.retrieval.tokens.length, small_parts.clap.model.config.text_config.hidden_size)
+    told = retrieval_cost.condition(2, small_parts.dim, sizes, 3)
+    assert told.tokens.shape == (2, 3 * sizes["audio"][0], sizes["audio"][1])
+    assert told.text_mask.shape == (2, 3 * sizes["text"][0]) and told.mask.all()
+    z, n = torch.zeros(2, *small_parts.latent_shape), torch.tensor([5, 50])
+    section = tiny.re_audioldm.pretrained
+    reader = retrieval_cost.with_retrieval(small_parts, "second", section, sizes, 8).unet
+    estimates = [denoise(reader, z, n, c) for c in (told, told.only("embedding"))]
+    assert not torch.equal(*estimates)
+    for name, value in small_parts.unet.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    nothing = retrieval_cost.nothing(reader, small_parts.dim)
+    assert set(nothing.given()) == set(told.given()) and not nothing.mask.any()
+    assert set(retrieval_cost.nothing(small_parts.unet, small_parts.dim).given()) == {"embedding"}
 
 
 def test_sampling(run, tiny_root):

@@ -30,7 +30,7 @@ from foleylib.stages import evaluators, neighbours
 from foleylib.stages.embedders import Embedders
 from foleylib.stages.finetune import training_key, tune
 from foleylib.stages.reference import evenly, reference
-from foleylib.stages.sample import Drawer
+from foleylib.stages.sample import Drawer, corpus_front_end
 
 OWN = "own"  # the neighbours that a model was trained with
 CHANGED = ("off", "swapped")  # what is done to them: taken away, or those of another clip
@@ -130,7 +130,8 @@ class Bench:
 
     def codec(self) -> torch.Tensor:
         """The real clips of the captions through VAE and vocoder."""
-        return pipelines.reconstruct(self.drawer.pipeline, torch.from_numpy(self.waves), self.drawer.log_mel)
+        log_mel = corpus_front_end(self.cfg).to(self.embedders.device)
+        return pipelines.reconstruct(self.drawer.pipeline, torch.from_numpy(self.waves), log_mel)
 
     def score(self, waves: torch.Tensor, caption: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Scores of clips for the captions: of the set [metric, embedder, value], and of the clips that have a class

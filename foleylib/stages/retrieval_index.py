@@ -185,7 +185,10 @@ def sounds_found(corpus: str) -> pd.DataFrame:
         for own, near in zip(scenes, nearest)
         for label in sorted(own)
     ]
-    return pd.DataFrame(rows).groupby(["classes", "neighbours"], sort=False).mean() if rows else pd.DataFrame()
+    if not rows:
+        return pd.DataFrame()
+    shares = pd.DataFrame(rows).groupby(["classes", "neighbours"], sort=False).mean()
+    return shares.sort_index(level="classes", ascending=False, sort_remaining=False, kind="stable")
 
 
 def _found(corpus: str) -> dict[str, retrieval.Found]:
