@@ -56,7 +56,8 @@ def display(settings: ReAudioLdm) -> dict[str, Display]:
     }
     shown |= {"real": Display("Real clips", "#333333"), "codec": Display("Real clips through the codec", "#949494")}
     probed = shown[settings.probed]
-    return shown | {variant: Display(words, probed.colour) for variant, words in VARIANTS.items() if variant != OWN}
+    others = {variant: words[0].upper() + words[1:] for variant, words in VARIANTS.items() if variant != OWN}
+    return shown | {variant: Display(name, probed.colour) for variant, name in others.items()}
 
 
 def as_trained(scores: pd.DataFrame) -> pd.DataFrame:
@@ -163,6 +164,8 @@ def sentence_on_tail(frame: pd.DataFrame, model: str, minus: str) -> str:
     for variant in (OWN, "full"):
         for metric in BY_CLASS if (frame.variant == variant).any() else ():
             more = tail_against_head(frame, model, minus, metric, variant)
+            if np.isnan(more.low):  # too few seeds
+                continue
             clear = "more" if more.low > 0 else "less" if more.high < 0 else "neither more nor less"
             where = VARIANTS["train" if variant == OWN else variant]
             digits = METRICS[metric].digits
