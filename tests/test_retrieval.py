@@ -355,7 +355,7 @@ def test_what_is_done_is_not_done_again(stored, tmp_path, monkeypatch):
         retrieval_index.compute(folder / "clips", folder / "features", folder / "out", how)
         return bool(calls)
 
-    assert not again() and not again(stored.how.changed(protocol="full"))
+    assert not again()
     assert again(stored.how.changed(top=5)) and not again(stored.how.changed(top=5))
     write_json(folder / "features" / "features.json", {"models": "others"})
     assert again(stored.how.changed(top=5))
@@ -371,7 +371,8 @@ def test_from_scenes_to_their_neighbours(tiny, tiny_models, tiny_paths):
     changes = {"clips_per_class": None, "scenes": SCENES, "events": [1, 2], "classes": ["Rain", "DogBark", "Bell"]}
     changes |= {"captions": {"test": 2}, "held_out": ["Bell"], "seconds": 0.76}
     cfg = tiny.model_copy(update={"corpora": {"scenes": made_corpus("synthetic", **changes)}})
-    cfg = cfg.model_copy(update={"retrieval": Search(top=5, duplicate=1.0)})
+    found = cfg.retrieval.changed(search=Search(top=5, duplicate=1.0).model_dump())
+    cfg = cfg.model_copy(update={"retrieval": found})
     manifest = prepare("scenes", cfg.corpora["scenes"], tiny_paths.CLIPS / "scenes")
     features.make("scenes", cfg)
     out = retrieval_index.make("scenes", cfg)
