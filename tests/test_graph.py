@@ -75,7 +75,7 @@ STALE_SETTINGS = {
         "listening",
         *(PAPERS - {"paper_transfer", "paper_re_audioldm"}),
     },
-    ("ambience: 0.5     #", "ambience: 0.4     #"): {"corpora@foley", "sensitivity"},
+    ("train: 8, val: 4, test: 6", "train: 8, val: 4, test: 7"): {"corpora@foley", "sensitivity"},
     ("bootstrap: 20", "bootstrap: 21"): {"evaluate", "latent_clap"},
 }
 
