@@ -369,7 +369,8 @@ def embedding_map(points2d: np.ndarray, labels: Sequence[str], *, display: Displ
     look = {"palette": colours(names, display), "s": 26, "alpha": 0.8, "linewidth": 0.3}
     seaborn.scatterplot(x=points[:, 0], y=points[:, 1], ax=axis, **by_label, **look)
     handles, _ = axis.get_legend_handles_labels()
-    axis.legend(handles, [words(name, display) for name in names], loc="center left", bbox_to_anchor=(1, 0.5))
+    if any(names):  # clips without a class need no legend
+        axis.legend(handles, [words(name, display) for name in names], loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set(xlabel="First axis", ylabel="Second axis", xticks=[], yticks=[])
     return figure
 
