@@ -344,8 +344,10 @@ def test_what_cannot_be_read_is_refused(scenes):
     sound = paper.pretrained.retrieval.changed(text=False).model_dump()
     with pytest.raises(ValueError, match="models.both reads a kind of tokens that pretrained.retrieval leaves out"):
         paper.changed(pretrained=paper.pretrained.changed(retrieval=sound).model_dump())
-    with pytest.raises(ValueError, match="retrieval.attention must be 'second'"):
-        paper.pretrained.changed(retrieval=paper.pretrained.retrieval.changed(attention="added").model_dump())
+    added = paper.pretrained.retrieval.changed(attention="added").model_dump()
+    other = paper.pretrained.changed(retrieval=added, channels=[8, 8, 16, 16]).model_dump()
+    with pytest.raises(ValueError, match="with attention 'added' it is the foundation's ldm; give it channels"):
+        scenes.changed(re_audioldm=paper.model_dump() | {"pretrained": other})
     with pytest.raises(ValueError, match="retrieval_dropout"):
         scenes.finetune.changed(retrieval_dropout=0.4)
     with pytest.raises(ValueError, match="width"):  # the models have the width of what they start from

@@ -16,6 +16,7 @@ from foleylib.datasets import manifest as manifests
 from foleylib.datasets import retrieval as stored
 from foleylib.datasets import tokens as stores
 from foleylib.networks import retrieval as networks
+from foleylib.networks import unet as unets
 from foleylib.runtime import write_json
 from foleylib.stages import bundle, features, neighbours, retrieval, retrieval_index, tokens
 
@@ -240,6 +241,17 @@ def test_without_neighbours_the_errors_are_those_of_the_text(history, cfg, tmp_p
     for name in ("own neighbours", "those of another clip", "text alone"):
         np.testing.assert_allclose(table[name], before["text alone"], rtol=1e-6)
     np.testing.assert_allclose(table["nothing"], before["nothing"], rtol=1e-6)
+
+
+def test_added_to_the_foundations_ldm_it_goes_on_from_there(trained, cfg):
+    """A published AudioLDM, say: it starts as it was, and reads neighbours beside."""
+    reads = cfg.re_audioldm.pretrained.retrieval.changed(attention="added")
+    train = cfg.re_audioldm.pretrained.train.changed(steps=1, lr=1e-9, warmup=0)
+    retrieval.make(with_pretrained(cfg, retrieval=reads.model_dump(), train=train.model_dump()))
+    model, base = networks.load(trained), unets.load(paths.FOUNDATION / "ldm")
+    assert len(model.retrieval.added) == len(model.retrieval.config.blocks) > 0
+    for (name, own), first in zip(model.unet.state_dict().items(), base.state_dict().values()):
+        torch.testing.assert_close(own, first, atol=1e-6, rtol=1e-6, msg=name)
 
 
 def test_the_unet_goes_through_the_bundle(trained, history, cfg, capsys):

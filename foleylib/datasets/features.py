@@ -78,8 +78,13 @@ class Latents:
         precision."""
         arrays = {"moments": self.moments, **self.conditions, **self.captions}
         arrays |= {} if self.audio is None else {"audio": self.audio}
-        batch = {name: torch.from_numpy(np.ascontiguousarray(array[indices])) for name, array in arrays.items()}
-        return {name: value.float() if value.is_floating_point() else value for name, value in batch.items()}
+        return read_rows(arrays, indices)
+
+
+def read_rows(arrays: dict[str, np.ndarray], indices: np.ndarray) -> dict[str, torch.Tensor]:
+    """The rows of arrays as tensors, floats in single precision."""
+    rows = {name: torch.from_numpy(np.ascontiguousarray(array[indices])) for name, array in arrays.items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in rows.items()}
 
 
 def training_splits(

@@ -135,8 +135,8 @@ def density_coverage(x: ArrayLike, y: ArrayLike, *, k: int | None = None) -> Den
 
     The neighbourhood of a reference clip is the ball that reaches its k-th nearest other reference clip. Density is the
     number of balls that a generated clip lies in, divided by k: about 1 for another sample of the reference. Coverage
-    is the share of balls that hold a generated clip: clips that repeat each other leave most of them empty. Both grow
-    with the number of generated clips, so compare systems at equal numbers only.
+    is the share of balls that hold a generated clip: clips that repeat each other leave most of them empty. It
+    grows with the number of generated clips, so compare systems at equal numbers only.
 
     Parameters
     ----------

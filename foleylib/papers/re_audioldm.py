@@ -13,6 +13,7 @@ from torch import nn
 from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets import samples
+from foleylib.datasets.features import read_rows
 from foleylib.datasets.retrieval import PROTOCOLS
 from foleylib.diffusion.condition import Condition
 from foleylib.evaluation import copying, events
@@ -53,6 +54,7 @@ class Bench:
         self.embedders = Embedders(self.cfg, evaluators.load(cfg))
         self.drawer = Drawer(paths.FOUNDATION / "ldm", self.cfg, clap=self.embedders.clap)  # its VAE and vocoder
         corpus = manifests.load(paths.CLIPS / settings.corpus)
+        self.clips, self.known = manifests.Waves(paths.CLIPS / settings.corpus, corpus), {}  # caption -> `near`
         trained = corpus.events[corpus.split == "train"].map(manifests.sounds)
         self.trained = Counter(sound["label"] for told in trained for sound in told)
         manifest, waves = reference(self.cfg, "test")
@@ -76,23 +78,37 @@ class Bench:
         self.neighbours = {protocol: neighbours.find(settings.corpus, protocol) for protocol in PROTOCOLS}
 
     @cached_property
+    def key(self) -> list:
+        """What changes with all that scores, and with the neighbours that clips are held against."""
+        cfg, settings = self.cfg, self.settings
+        used = [paths.JUDGE, paths.FOUNDATION / "clap", paths.FOUNDATION / "vocoder"]
+        hashes = [weights_sha256(path) for path in (*used, *([] if self.detector is None else [paths.DETECTOR]))]
+        further = [cfg.evaluators[name] for name in cfg.evaluate.further]
+        asked = [cfg.seed, cfg.sampling, settings.clips, settings.models[settings.probed].k]
+        return [*hashes, *further, *asked, *neighbours.keys(settings.corpus, cfg)]
+
+    @cached_property
     def detector(self):
         """What tells the sounds of a scene; None where the corpus has no scenes."""
         return detector.load(paths.DETECTOR, device=self.embedders.device) if any(self.scenes) else None
 
-    def nearest(self, waves: torch.Tensor, embeddings: np.ndarray, caption: int) -> list[dict]:
-        """How near clips come to the neighbours that the probed model reads for a caption, by CLAP and by log-mels.
+    def near(self, caption: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The neighbours that the probed model reads for a caption: which there are (N, K), and their CLAP embeddings and
+        centred log-mels [each (N, K, D)]. They are the same for all models and variants, so they are read once."""
+        if caption not in self.known:
+            rows = self.rows(self.settings.models[self.settings.probed].k, OWN, caption)
+            waves = self.clips[np.maximum(rows, 0).ravel()]
+            audio = self.embedders.clap.embed_audio(waves, self.drawer.log_mel.config.rate).cpu().numpy()
+            points = {"clap": audio, "mel": self._mels(waves)}
+            self.known[caption] = rows >= 0, {n: values.reshape(*rows.shape, -1) for n, values in points.items()}
+        return self.known[caption]
 
-        The neighbours are the same for all models and variants; clips that have none do not count.
-        """
-        rows = self.rows(self.settings.models[self.settings.probed].k, OWN, caption)
-        corpus = paths.CLIPS / self.settings.corpus
-        there = manifests.Waves(corpus, manifests.load(corpus))[np.maximum(rows, 0).ravel()]
-        audio = self.embedders.clap.embed_audio(there, self.drawer.log_mel.config.rate).cpu().numpy()
-        told = []
-        for name, own, others in (("clap", embeddings, audio), ("mel", self._mels(waves), self._mels(there))):
-            similar = copying.nearest(own, others.reshape(*rows.shape, -1), rows >= 0)
-            told.append(_row(f"nearest_{name}", name, np.mean(similar[rows[:, 0] >= 0])))
+    def nearest(self, waves: torch.Tensor, embeddings: np.ndarray, caption: int) -> list[dict]:
+        """How near clips come to the neighbours of a caption, by CLAP and by log-mels; clips that have none do not count."""
+        (there, near), told = self.near(caption), []
+        for name, own in (("clap", embeddings), ("mel", self._mels(waves))):
+            similar = copying.nearest(own, near[name], there)
+            told.append(_row(f"nearest_{name}", name, np.nanmean(similar)))
         return told
 
     def _mels(self, waves: torch.Tensor) -> np.ndarray:
@@ -116,8 +132,7 @@ class Bench:
         given = {"embedding": clap.embed_text(self._texts(caption)).cpu()}
         if reads is not None:
             stored = neighbours.conditions(self.settings.corpus, reads, self.rows(reads.k, variant, caption))
-            read = {name: torch.from_numpy(values[np.arange(len(values))]) for name, values in stored.items()}
-            given |= {name: value.float() if value.is_floating_point() else value for name, value in read.items()}
+            given |= read_rows(stored, np.arange(len(self.manifest)))
         drawer.pipeline.unet = unet.eval().to(self.embedders.device)
         drawer.unconditional = retrieval.unconditional(clap, unet)
         seeds = clip_seeds(self.cfg.seed + seed, [(id, 0) for id in self.manifest.id])
@@ -235,14 +250,8 @@ class Model:
 
 def _scored(model: Model, variant: str, caption: int, bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of a model under a variant, kept in its scratch folder; the first clips are written."""
-    cfg, settings = model.cfg, model.cfg.re_audioldm
-    used = [paths.JUDGE, paths.FOUNDATION / "clap", paths.FOUNDATION / "vocoder"]
-    judged = [weights_sha256(path) for path in (*used, *([] if bench.detector is None else [paths.DETECTOR]))]
-    judged += [cfg.evaluators[name] for name in cfg.evaluate.further]
-    judged += [settings.models[settings.probed].k, *neighbours.keys(settings.corpus, cfg)]
-    asked = [cfg.seed, cfg.sampling, settings.clips, variant, caption]
-    folder = model.scratch / fingerprint(model.key, *asked, *judged)
-    keeps = caption == 0 and model.seed == settings.seeds[0]
+    folder = model.scratch / fingerprint(model.key, variant, caption, *bench.key)
+    keeps = caption == 0 and model.seed == bench.settings.seeds[0]
     clips = paths.SAMPLES / "re_audioldm" / f"{model.name}_{variant}"
     if not (folder / "classes.csv").is_file():
         waves = bench.draw(model.unet, model.reads, model.seed, variant, caption)

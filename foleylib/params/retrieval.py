@@ -109,12 +109,6 @@ class Pretrained(Section):
     snr_gamma: Rate | None
     train: Train
 
-    @model_validator(mode="after")
-    def _is_built_anew(self):
-        if self.retrieval.attention != "second":
-            raise ValueError("retrieval.attention must be 'second': nothing is there that attention could be added to")
-        return self
-
 
 class ReAudioLdm(Section):
     """The experiments of re-audioldm: what is retrieved, how much of it, and for which captions it helps."""

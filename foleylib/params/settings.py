@@ -177,6 +177,14 @@ class Params(Section):
             _known("an entry of retrieval.corpora", name, self.corpora, "corpora")
         ours, found = self.re_audioldm, self.retrieval
         _known("re_audioldm.corpus", ours.corpus, self.corpora, "corpora")
+        sizes = ("channels", "layers", "head_channels", "groups")
+        if ours.pretrained.retrieval.attention == "added" and any(
+            getattr(ours.pretrained, size) != getattr(self.foundation.ldm, size) for size in sizes
+        ):
+            raise ValueError(
+                f"re_audioldm.pretrained: with attention 'added' it is the foundation's ldm; give it {', '.join(sizes)} of "
+                "foundation.ldm"
+            )
         users = {"re_audioldm.pretrained.retrieval": (ours.corpus, ours.pretrained.retrieval)}
         users |= {f"re_audioldm.models.{name}": (ours.corpus, reads) for name, reads in ours.models.items()}
         users |= {f"systems.{name}.retrieval": (own.corpus, own.retrieval) for name, own in self.systems.items()}

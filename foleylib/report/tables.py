@@ -81,7 +81,7 @@ def of_table(summary: pd.DataFrame, paper: str, table: str) -> pd.DataFrame:
 def number(value: float, metric: str) -> str:
     """A score in the digits of its metric, or a dash for NaN."""
     digits = METRICS[metric].digits if metric in METRICS else 2
-    return DASH if np.isnan(value) else f"{value:.{digits}f}"
+    return DASH if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"  # no negative zero
 
 
 def cell(rows: pd.DataFrame, metric: str, *, by_seed: bool) -> str:

@@ -6,6 +6,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -106,6 +107,19 @@ def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> No
         raise ValueError(f"{wrong[0]}: put it back, or set {switch} to 'scratch' to train such a one")
     shutil.copytree(bundle, out)
     _cast(out, torch.float32)
+
+
+def make(name: str, section, corpus: Corpus, out: Path, train: Callable[[], None]) -> pd.DataFrame:
+    """Make `out`, a part that is no part of the foundation, from the bundle or by `train()`; returns its training history.
+
+    `section`, named `name` in the settings, says which in its `source`; the bundle has the part under the name of `out`.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    if section.source == "bundled":
+        copy_bundled(out.name, section, name, corpus, out)
+    else:
+        train()
+    return history_of(out)
 
 
 def _sizes(settings: dict) -> dict:

@@ -1,6 +1,5 @@
 """Stage detector: the network that finds the sounds of scenes in clips, trained on real scenes for nothing but scoring."""
 
-import shutil
 import time
 from dataclasses import dataclass
 
@@ -28,12 +27,7 @@ GAIN = 6.0  # dB, up and down, in training
 
 def make(cfg: Params) -> pd.DataFrame:
     """Make models/detector from its source, the bundle or a training; returns the history."""
-    shutil.rmtree(paths.DETECTOR, ignore_errors=True)
-    if cfg.detector.source == "bundled":
-        bundle.copy_bundled("detector", cfg.detector, "detector", cfg.corpus_of("detector"), paths.DETECTOR)
-    else:
-        train(cfg)
-    return bundle.history_of(paths.DETECTOR)
+    return bundle.make("detector", cfg.detector, cfg.corpus_of("detector"), paths.DETECTOR, lambda: train(cfg))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Stage judge: the evaluation network, trained on real clips for nothing but scoring."""
 
 import json
-import shutil
 import time
 from dataclasses import dataclass
 
@@ -35,12 +34,7 @@ def make(cfg: Params) -> pd.DataFrame:
             f"judge.corpus: '{cfg.judge.corpus}' has no classes, and the judge is trained and tested on naming them; give "
             "a corpus with labels (the judge then scores clips of any corpus)"
         )
-    shutil.rmtree(paths.JUDGE, ignore_errors=True)
-    if cfg.judge.source == "bundled":
-        bundle.copy_bundled("judge", cfg.judge, "judge", cfg.corpus_of("judge"), paths.JUDGE)
-    else:
-        train(cfg)
-    return bundle.history_of(paths.JUDGE)
+    return bundle.make("judge", cfg.judge, cfg.corpus_of("judge"), paths.JUDGE, lambda: train(cfg))
 
 
 def train(cfg: Params) -> None:

@@ -1,6 +1,5 @@
 """Stage latent_clap: the Latent CLAP encoder (latent-clap-loss, III.D), and how well it agrees with CLAP."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,13 +25,8 @@ NEIGHBOURS = 10  # of a clip, in `agreement`
 
 def make(cfg: Params) -> pd.DataFrame:
     """Make models/latent_clap from its source, the bundle or a training; returns the history."""
-    out = paths.LATENT_CLAP
-    shutil.rmtree(out, ignore_errors=True)
-    if cfg.latent_clap.source == "bundled":
-        bundle.copy_bundled("latent_clap", cfg.latent_clap, "latent_clap", cfg.corpus_of("latent_clap"), out)
-    else:
-        train(cfg, out)
-    return bundle.history_of(out)
+    out, corpus = paths.LATENT_CLAP, cfg.corpus_of("latent_clap")
+    return bundle.make("latent_clap", cfg.latent_clap, corpus, out, lambda: train(cfg, out))
 
 
 def train(cfg: Params, out: Path) -> None:

@@ -1,6 +1,5 @@
 """Stage retrieval: the U-Net of re-audioldm, pre-trained with every kind of retrieval, from which its models start."""
 
-import shutil
 import time
 
 import numpy as np
@@ -11,6 +10,7 @@ from foleylib.datasets import features
 from foleylib.datasets.features import Latents, training_splits
 from foleylib.diffusion.loss import DiffusionLoss, errors_by_level
 from foleylib.networks import retrieval
+from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.retrieval import ReAudioLdm
 from foleylib.params.settings import Params
@@ -22,17 +22,10 @@ from foleylib.train import Job
 
 def make(cfg: Params) -> pd.DataFrame:
     """Make models/re_audioldm from its source; returns the training history."""
-    settings, out = cfg.re_audioldm, paths.RE_AUDIOLDM
-    shutil.rmtree(out, ignore_errors=True)
-    if settings.pretrained.source == "bundled":
-        corpus = cfg.corpora[settings.corpus]
-        bundle.copy_bundled("re_audioldm", settings.pretrained, "re_audioldm.pretrained", corpus, out)
-        _check_tokens(settings)
-        return bundle.history_of(out)
-    begin = time.perf_counter()
-    history = train(cfg)
-    seconds = time.perf_counter() - begin
-    bundle.write_provenance(out, settings.pretrained, settings.corpus, cfg, seconds, history)
+    settings, name = cfg.re_audioldm, "re_audioldm.pretrained"
+    corpus, out = cfg.corpora[settings.corpus], paths.RE_AUDIOLDM
+    history = bundle.make(name, settings.pretrained, corpus, out, lambda: train(cfg))
+    _check_tokens(settings)
     return history
 
 
@@ -42,31 +35,27 @@ def _check_tokens(settings: ReAudioLdm) -> None:
     here = neighbours.channels(settings.corpus, settings.pretrained.retrieval)
     if (config.audio, config.text) != (here["audio"], here["text"]):
         raise ValueError(
-            f"the bundled re_audioldm reads tokens of {config.audio} (audio) and {config.text} (text) channels, those in "
+            f"re_audioldm reads tokens of {config.audio} (audio) and {config.text} (text) channels, those in "
             f"{stored} have {here['audio']} and {here['text']}: put foundation.clap and retrieval.tokens back, or set "
             "re_audioldm.pretrained.source to 'scratch'"
         )
 
 
-def train(cfg: Params) -> pd.DataFrame:
-    """Pre-train on the captions of the corpus; kinds of retrieval are dropped at random."""
-    settings = cfg.re_audioldm.pretrained
+def train(cfg: Params) -> None:
+    """Pre-train on the captions of the corpus; kinds of retrieval are dropped at random.
+
+    With attention "second" it is the paper's U-Net, from scratch; with "added" the foundation's `ldm` goes on, which may be a
+    published one.
+    """
+    settings, begin = cfg.re_audioldm.pretrained, time.perf_counter()
     corpus, reads, parts = cfg.re_audioldm.corpus, settings.retrieval, load_parts(paths.FOUNDATION, "clap", "vae")
     data = training_splits(paths.FEATURES / corpus, "text", parts["vae"].config.scaling_factor)
     for split, latents in data.items():
         latents.conditions |= neighbours.of_split(corpus, split, reads, cfg)
-    clap, vae = parts["clap"], parts["vae"]
-    unet = retrieval.build(
-        settings.channels,
-        settings.head_channels,
-        layers=settings.layers,
-        groups=settings.groups,
-        dim=clap.dim,
-        latent_channels=vae.config.latent_channels,
-        width=reads.width,
-        **neighbours.channels(corpus, reads),
-        seed=cfg.seed,
-    )
+    clap, added = parts["clap"], reads.attention == "added"
+    sizes = {"dim": clap.dim, "latent_channels": parts["vae"].config.latent_channels, "seed": cfg.seed}
+    base = unets.load(paths.FOUNDATION / "ldm") if added else unets.new(settings, **sizes)
+    unet = retrieval.of_settings(reads, base, **neighbours.channels(corpus, reads), seed=cfg.seed)
     loss = DiffusionLoss(
         alphas_bar(cfg),
         retrieval.unconditional(clap, unet),
@@ -75,14 +64,15 @@ def train(cfg: Params) -> pd.DataFrame:
         settings.snr_gamma,
         retrieval_dropout=settings.retrieval_dropout,
     )
-    models = [weights_sha256(paths.FOUNDATION / part) for part in ("clap", "vae")]
+    models = [weights_sha256(paths.FOUNDATION / part) for part in ("clap", "vae", *(["ldm/unet"] if added else []))]
     inputs = [features.read_key(paths.FEATURES / corpus), *neighbours.keys(corpus, cfg), cfg.foundation.ldm.noise]
     key = fingerprint(settings, cfg.seed, cfg.precision, *models, *inputs)
     job = Job(cfg.seed, paths.SCRATCH / "re_audioldm-pretrained" / key, cfg.device, cfg.precision)
     history = fit_unet(unet, data["train"], loss, settings.train, job, held_out=data.get("val"))
     retrieval.save_unet(unet.cpu(), paths.RE_AUDIOLDM)
+    seconds = time.perf_counter() - begin
+    bundle.write_provenance(paths.RE_AUDIOLDM, settings, corpus, cfg, seconds, history)
     job.forget()
-    return history
 
 
 def errors_by_noise(cfg: Params) -> pd.DataFrame:
