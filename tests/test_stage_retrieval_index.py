@@ -250,7 +250,7 @@ def test_added_to_the_foundations_ldm_it_goes_on_from_there(trained, cfg):
     retrieval.make(with_pretrained(cfg, retrieval=reads.model_dump(), train=train.model_dump()))
     model, base = networks.load(trained), unets.load(paths.FOUNDATION / "ldm")
     assert len(model.retrieval.added) == len(model.retrieval.config.blocks) > 0
-    for (name, own), first in zip(model.unet.state_dict().items(), base.state_dict().values()):
+    for (name, own), first in zip(model.unet.state_dict().items(), base.state_dict().values(), strict=True):
         torch.testing.assert_close(own, first, atol=1e-6, rtol=1e-6, msg=name)
 
 
