@@ -4,8 +4,12 @@ import hashlib
 import json
 import os
 import sys
+import threading
+import time
+import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +137,78 @@ def progress(iterable=None, **options):
     executed notebook. `options` are tqdm's `total`, `desc`, `initial`, `unit`, `disable`."""
     from tqdm import tqdm
 
+    if _WORKER:  # the process that asked for the work shows how far it is
+        options["disable"] = True
     stream = getattr(sys.stderr, "_original_stdstream_copy", None) if "DVC_ROOT" in os.environ else None
     file = os.fdopen(os.dup(stream), "w") if stream is not None else sys.stderr
     return tqdm(iterable, file=file, mininterval=2 if file.isatty() else 30, **options)
+
+
+def in_parallel(
+    function: Callable, calls: Sequence[tuple], setup: Callable, *, device: str, jobs: int, desc: str, context=None
+) -> list:
+    """The results of `function(context, *call)` in the order of `calls`, with a bar over them.
+
+    On the CPU several calls run side by side in `jobs` processes (-1: as many as there are cores), each on one thread: small
+    networks gain little from a second one (benchmarks/README.md), and the numbers are the same for any number of
+    processes and cores. On a GPU they run one after another, as does a single call, on all threads.
+
+    Parameters
+    ----------
+    function : of a module, so that another process finds it.
+    setup : makes the context, what all calls read, once in each process; `functools.partial` gives it arguments.
+    device : as in `pick_device`.
+    context : what `setup` makes, where this process has it already.
+    """
+
+    def in_turn() -> list:
+        known = setup() if context is None else context
+        return [function(known, *call) for call in progress(calls, desc=desc, disable=len(calls) < 2)]
+
+    if pick_device(device).type != "cpu" or len(calls) < 2:
+        return in_turn()
+    import joblib
+
+    count = min(joblib.effective_n_jobs(jobs), len(calls))
+    if count == 1:
+        with _one_thread():
+            return in_turn()
+    token, parallel = uuid.uuid4().hex, joblib.Parallel(n_jobs=count, return_as="generator", batch_size=1)
+    done = parallel(joblib.delayed(_work)(token, setup, function, call) for call in calls)
+    return list(progress(done, desc=desc, total=len(calls)))
+
+
+@contextmanager
+def _one_thread():
+    """One thread for torch and for the linear algebra of numpy and scipy."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+_WORKER: dict = {}  # token and context of what this process works on; empty in the process that asks
+
+
+def _work(token: str, setup: Callable, function: Callable, call: tuple):
+    with _one_thread():
+        if _WORKER.get("token") != token:
+            if not _WORKER:
+                threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+            _WORKER["token"] = None  # a setup that fails leaves no context of an earlier one
+            _WORKER["context"] = setup()
+            _WORKER["token"] = token
+        return function(_WORKER["context"], *call)
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process once the one that asked for its work is gone: a rerun must not meet it at the same files."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

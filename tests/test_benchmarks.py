@@ -18,6 +18,7 @@ from benchmarks import (
     models,
     retrieval,
     retrieval_cost,
+    side_by_side,
     solvers,
     timing,
     training_step,
@@ -166,6 +167,12 @@ def test_retrieval_cost(run, tiny_root):
         assert second[1]["tokens"] == 2 * second[0]["tokens"] > 0
         assert second[0]["parameters"] == second[1]["parameters"] != added[0]["parameters"] > plain["parameters"]
         assert set(written["settings"]["parameters"].values()) >= {second[0]["parameters"], added[0]["parameters"]}
+
+
+def test_side_by_side(run, tiny_root):
+    written = run("side_by_side", "--params", tiny_root / "params.yaml", "--trainings", 2, "--steps", 1, "--repeats", 2)
+    assert [row["case"] for row in written["rows"]] == [side_by_side.SIDE, side_by_side.TURN]
+    assert {row["unit"] for row in written["rows"]} == {"training"} and written["rows"][1]["ratio"] == 1
 
 
 def test_tokens_reach_the_timed_unets(tiny, small_parts):

@@ -1,6 +1,8 @@
 """What every layer needs: devices, seeds, hashes, files that appear at once."""
 
 import json
+import os
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -90,3 +92,48 @@ def test_tables_and_json_are_written_as_git_compares_them(tmp_path):
     assert [p.name for p in file.parent.iterdir()] == ["table.csv"]
     lines = runtime.write_json(tmp_path / "other" / "a.json", {"a": 1, "b": [2]})
     assert json.loads(lines.read_text()) == {"a": 1, "b": [2]} and lines.read_text().endswith("}\n")
+
+
+# Work side by side
+
+
+def setup_of(file):
+    """Notes that it was called, and by which process."""
+    with open(file, "a") as lines:
+        lines.write(f"{os.getpid()}\n")
+    return 10
+
+
+def noted(context, number):
+    return context + number, os.getpid(), torch.get_num_threads()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_calls_keep_their_order_whatever_process_works_on_them(tmp_path, jobs):
+    before = torch.get_num_threads()
+    how = {"device": "cpu", "jobs": jobs, "desc": "calls"}
+    found = runtime.in_parallel(noted, [(n,) for n in range(6)], partial(setup_of, tmp_path / "setups"), **how)
+    assert [value for value, *_ in found] == [10, 11, 12, 13, 14, 15] and {threads for *_, threads in found} == {1}
+    processes = {process for _, process, _ in found}
+    assert (os.getpid() in processes) == (jobs == 1) and torch.get_num_threads() == before
+    assert sorted((tmp_path / "setups").read_text().split()) == sorted(map(str, processes))
+
+
+def test_a_single_call_has_all_threads(tmp_path):
+    ((_, process, threads),) = runtime.in_parallel(
+        noted, [(1,)], partial(setup_of, tmp_path / "setups"), device="cpu", jobs=-1, desc="one"
+    )
+    assert process == os.getpid() and threads == torch.get_num_threads()
+
+
+def failing(context, number):
+    if number:
+        raise ValueError("corpora.wide: no such clip")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_is_that_of_the_call(tmp_path, jobs):
+    with pytest.raises(ValueError, match=r"corpora\.wide: no such clip"):
+        runtime.in_parallel(
+            failing, [(0,), (1,)], partial(setup_of, tmp_path / "s"), device="cpu", jobs=jobs, desc="calls"
+        )

@@ -1,12 +1,14 @@
 """What belongs to latent-clap-loss alone: the sweep of lambda (Fig. 3)."""
 
+from functools import partial
+
 import pandas as pd
 
 from foleylib import paths
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import Finetune, Loss, System
-from foleylib.runtime import progress, write_csv
+from foleylib.runtime import in_parallel, write_csv
 from foleylib.stages.embedders import Validation
 from foleylib.stages.finetune import training_key, tune
 
@@ -23,19 +25,26 @@ def sweep(cfg: Params) -> pd.DataFrame:
     """
     settings = cfg.lambda_sweep
     common = shortened(cfg.finetune, settings.steps)
-    parts, validation, rows = load_parts(paths.FOUNDATION), Validation(cfg), []
-    jobs = [(tuned, value, seed) for tuned in settings.tuning for value in settings.lambdas for seed in settings.seeds]
-    for tuned, value, seed in progress(jobs, desc="lambda"):
-        system = System(corpus=settings.corpus, init="ldm", tuning=tuned, loss=Loss(lclap=value))
-        scratch = paths.SCRATCH / "lambda" / training_key(system, common, seed, cfg)
-        model = tune(system, seed, cfg, parts, scratch=scratch, common=common)
-        scores = validation.scores(model.unet, model.prompts, seed=seed, clips_per_class=settings.clips_per_class)
-        what = {"weighting": "none" if common.snr_gamma is None else f"min-SNR {common.snr_gamma:g}"}
-        what |= {"s_n": common.lclap.s_n, "steps": settings.steps}
-        rows.append(protocol(cfg) | what | {"tuning": tuned, "lambda_lclap": value, "seed": seed} | scores)
-    table = pd.DataFrame(rows)
+    what = {"weighting": "none" if common.snr_gamma is None else f"min-SNR {common.snr_gamma:g}"}
+    what |= {"s_n": common.lclap.s_n, "steps": settings.steps}
+    calls = [(tuned, value, seed) for tuned in settings.tuning for value in settings.lambdas for seed in settings.seeds]
+    how = {"device": cfg.device, "jobs": cfg.jobs, "desc": "lambda"}
+    scores = in_parallel(_scores, calls, partial(Validation, cfg), **how)
+    asked = [dict(zip(("tuning", "lambda_lclap", "seed"), call)) for call in calls]
+    table = pd.DataFrame([protocol(cfg) | what | call | own for call, own in zip(asked, scores)])
     write_csv(table, paths.RESULTS / "lambda_sweep.csv")
     return table
+
+
+def _scores(validation: Validation, tuned: bool, value: float, seed: int) -> dict[str, float]:
+    """Train one model of the sweep and score it on validation clips."""
+    cfg = validation.cfg
+    settings = cfg.lambda_sweep
+    system = System(corpus=settings.corpus, init="ldm", tuning=tuned, loss=Loss(lclap=value))
+    common = shortened(cfg.finetune, settings.steps)
+    scratch = paths.SCRATCH / "lambda" / training_key(system, common, seed, cfg)
+    model = tune(system, seed, cfg, load_parts(paths.FOUNDATION), scratch=scratch, common=common)
+    return validation.scores(model.unet, model.prompts, seed=seed, clips_per_class=settings.clips_per_class)
 
 
 def shortened(common: Finetune, steps: int) -> Finetune:

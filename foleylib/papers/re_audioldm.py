@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from foleylib.networks.pipeline import load_parts
 from foleylib.params.retrieval import Read
 from foleylib.params.settings import Params
 from foleylib.params.systems import System
-from foleylib.runtime import clip_seeds, fingerprint, progress, weights_sha256, write_csv
+from foleylib.runtime import clip_seeds, fingerprint, in_parallel, weights_sha256, write_csv
 from foleylib.sampling.sampler import SamplerOptions
 from foleylib.stages import evaluators, neighbours
 from foleylib.stages.embedders import Embedders
@@ -48,7 +48,7 @@ class Bench:
     """
 
     def __init__(self, cfg: Params):
-        self.settings = settings = cfg.re_audioldm
+        self.settings, self.whole = (settings := cfg.re_audioldm), cfg
         # A copy that is not checked: runs, which have a corpus of their own, are not looked at here.
         self.cfg = cfg.model_copy(update={"sampling": cfg.sampling.changed(corpus=settings.corpus)})
         self.embedders = Embedders(self.cfg, evaluators.load(cfg))
@@ -197,15 +197,20 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     tables = []
     for name, waves in (("real", torch.from_numpy(bench.waves)), ("codec", bench.codec())):
         tables.append(_told(bench.score(waves), name, OWN, 0, first))
-    jobs = [(name, seed) for seed in settings.seeds for name in settings.models]
-    for name, seed in progress(jobs, desc="re-audioldm"):
-        model = Model(name, seed, cfg, scratch)
-        tables += [_scored(model, *question, bench) for question in _questions(name, seed, cfg)]
+    calls = [(name, seed, scratch) for seed in settings.seeds for name in settings.models]
+    how = {"device": cfg.device, "jobs": cfg.jobs, "desc": "re-audioldm", "context": bench}
+    tables += [told for part in in_parallel(_answers, calls, partial(Bench, cfg), **how) for told in part]
     scores, classes = (pd.concat(parts, ignore_index=True) for parts in zip(*tables))
     write_csv(scores, paths.RESULTS / "re_audioldm.csv")
     write_csv(classes, paths.RESULTS / "re_audioldm_classes.csv")
     shutil.rmtree(scratch)
     return scores, classes
+
+
+def _answers(bench: Bench, name: str, seed: int, scratch: Path) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """The scores of one model under all that it is asked."""
+    model = Model(name, seed, bench.whole, scratch)
+    return [_scored(model, *question, bench) for question in _questions(name, seed, bench.whole)]
 
 
 def _questions(name: str, seed: int, cfg: Params) -> list[tuple[str, int]]:

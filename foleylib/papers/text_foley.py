@@ -1,5 +1,7 @@
 """What belongs to text-driven-foley alone: Table 2 and the box plot, one class trained and selected with several texts."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -11,7 +13,7 @@ from foleylib.evaluation.quick import quick
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import System
-from foleylib.runtime import fingerprint, progress, write_csv
+from foleylib.runtime import fingerprint, in_parallel, write_csv
 from foleylib.sampling import selection, thresholds
 from foleylib.stages.candidates import candidates_of
 from foleylib.stages.embedders import Embedders
@@ -41,32 +43,42 @@ def compare_texts(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     if settings.label not in classes:
         has = f"has {', '.join(classes)}" if any(classes) else "has no classes: take the stage targets out"
         raise ValueError(f"targets.label is '{settings.label}', but corpus '{cfg.sampling.corpus}' {has}")
-    embedders = Embedders(cfg)
-    texts, table, boxes = {**settings.texts, TUNED: list(settings.texts.values())[-1]}, [], []
-    real = {
-        split: embedders.embed(*reference(cfg, split)).only(settings.label) for split in ("val", cfg.evaluate.split)
-    }
-    test, labels = real[cfg.evaluate.split], embedders.judge.model.labels
-    jobs = [(seed, row) for seed in settings.seeds for row in texts]
-    for seed, row in progress(jobs, desc="texts"):
-        model = _train(row, texts[row], seed, cfg)
-        drawn = _candidates(model, seed, cfg, embedders)
-        for sampling, part in enumerate(np.array_split(np.arange(len(drawn)), len(drawn) // settings.clips)):
-            scores = quick(test, drawn.at(part[: settings.clips]), labels)
-            boxes.append({"row": row, "seed": seed, "sampling": sampling} | scores)
-        targets = {row: _text_target(model, settings.label, embedders)}
-        targets |= {AUDIO: _audio_targets(cfg)} if row == TUNED else {}
-        for name, target in targets.items():
-            rows, passed = _selected(drawn, target, real["val"], cfg)
-            what = {"row": name, "text": texts[row], "seed": seed, "clips": settings.clips, "candidates": len(drawn)}
-            for selected, chosen in ((False, len(drawn) // 2 + np.arange(settings.clips)), (True, rows)):
-                scores = quick(test, drawn.at(chosen), labels)
-                table.append(what | {"passed": passed, "selected": selected} | scores)
+    texts = {**settings.texts, TUNED: list(settings.texts.values())[-1]}
+    calls, how = [(row, text, seed) for seed in settings.seeds for row, text in texts.items()], {"desc": "texts"}
+    told = in_parallel(_compare, calls, partial(_context, cfg), device=cfg.device, jobs=cfg.jobs, **how)
+    table, boxes = ([line for lines in part for line in lines] for part in zip(*told))
     order = {row: number for number, row in enumerate([*texts, AUDIO])}
     table = pd.DataFrame(table).sort_values("row", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     boxes = pd.DataFrame(boxes).sort_values("row", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     write_csv(table, paths.RESULTS / "targets.csv")
     write_csv(boxes, paths.RESULTS / "targets_boxes.csv")
+    return table, boxes
+
+
+def _context(cfg: Params) -> tuple[Params, Embedders, dict[str, Embeddings]]:
+    """What all rows are scored with: the settings, the networks, and the real clips of the class."""
+    embedders = Embedders(cfg)
+    splits = ("val", cfg.evaluate.split)
+    return cfg, embedders, {s: embedders.embed(*reference(cfg, s)).only(cfg.targets.label) for s in splits}
+
+
+def _compare(context, row: str, text: str, seed: int) -> tuple[list[dict], list[dict]]:
+    """The lines of the table and of the boxes of one model."""
+    cfg, embedders, real = context
+    settings, test, labels = cfg.targets, real[cfg.evaluate.split], embedders.judge.model.labels
+    table, boxes, model = [], [], _train(row, text, seed, cfg)
+    drawn = _candidates(model, seed, cfg, embedders)
+    for sampling, part in enumerate(np.array_split(np.arange(len(drawn)), len(drawn) // settings.clips)):
+        scores = quick(test, drawn.at(part[: settings.clips]), labels)
+        boxes.append({"row": row, "seed": seed, "sampling": sampling} | scores)
+    targets = {row: _text_target(model, settings.label, embedders)}
+    targets |= {AUDIO: _audio_targets(cfg)} if row == TUNED else {}
+    for name, target in targets.items():
+        rows, passed = _selected(drawn, target, real["val"], cfg)
+        what = {"row": name, "text": text, "seed": seed, "clips": settings.clips, "candidates": len(drawn)}
+        for selected, chosen in ((False, len(drawn) // 2 + np.arange(settings.clips)), (True, rows)):
+            scores = quick(test, drawn.at(chosen), labels)
+            table.append(what | {"passed": passed, "selected": selected} | scores)
     return table, boxes
 
 

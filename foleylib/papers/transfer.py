@@ -1,6 +1,7 @@
 """What belongs to audioldm-transfer-benchmark alone: fine-tuning from scratch or pre-trained, under audio or text."""
 
 import shutil
+from functools import partial
 from itertools import product
 
 import pandas as pd
@@ -13,7 +14,7 @@ from foleylib.networks.pipeline import load_parts
 from foleylib.papers.transfer_pages import SETTINGS
 from foleylib.params.settings import Params
 from foleylib.params.systems import System
-from foleylib.runtime import clip_seeds, fingerprint, progress, weights_sha256, write_csv
+from foleylib.runtime import clip_seeds, fingerprint, in_parallel, weights_sha256, write_csv
 from foleylib.sampling.sampler import SamplerOptions
 from foleylib.stages import evaluators
 from foleylib.stages.embedders import Embedders
@@ -85,26 +86,30 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     setting (of `SETTINGS`), seed, step, split, metric, embedder, value]
     """
     settings = cfg.transfer
-    scorers = {name: Scorer(name, cfg) for name in dict.fromkeys([*settings.untuned, *settings.corpora])}
     untuned = []
     for corpus in settings.untuned:
-        scorer = scorers[corpus]
+        scorer = Scorer(corpus, cfg)
         kinds = {"text": scorer.untuned("text"), "audio": scorer.untuned("audio"), "real clips": scorer.other_clips()}
         untuned += [{"corpus": corpus, "condition": kind} | row for kind, rows in kinds.items() for row in rows]
     untuned = pd.DataFrame(untuned)
     write_csv(untuned, paths.RESULTS / "transfer_untuned.csv")
 
-    jobs = list(product(settings.corpora, SETTINGS, settings.seeds))
-    tuned = pd.concat(
-        [_curve(*job, scorers[job[0]], cfg) for job in progress(jobs, desc="transfer")], ignore_index=True
-    )
+    calls, how = list(product(settings.corpora, SETTINGS, settings.seeds)), {"device": cfg.device, "jobs": cfg.jobs}
+    curves = in_parallel(_curve, calls, partial(_scorers, cfg), desc="transfer", **how)
+    tuned = pd.concat(curves, ignore_index=True)
     write_csv(tuned, paths.RESULTS / "transfer.csv")
     shutil.rmtree(paths.SCRATCH / "transfer")
     return untuned, tuned
 
 
-def _curve(corpus: str, setting: str, seed: int, scorer: Scorer, cfg: Params) -> pd.DataFrame:
+def _scorers(cfg: Params) -> tuple[Params, dict[str, Scorer]]:
+    """What all trainings are scored with: the settings, and a scorer for each corpus."""
+    return cfg, {name: Scorer(name, cfg) for name in cfg.transfer.corpora}
+
+
+def _curve(context: tuple[Params, dict[str, Scorer]], corpus: str, setting: str, seed: int) -> pd.DataFrame:
     """The scores of one training at its checkpoints."""
+    cfg, scorer = context[0], context[1][corpus]
     start, condition = setting.split("_")
     system = System(corpus=corpus, init="ldm", pretrained=start == "pretrained", condition=condition)
     train = cfg.finetune.train.changed(steps=cfg.transfer.steps, validate_every=cfg.transfer.every)

@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from foleylib import paths
-from foleylib.params.base import Count, Section
+from foleylib.params.base import Count, Positive, Section
 from foleylib.params.corpora import HOPS_PER_SECOND, Corpus
 from foleylib.params.foundation import Foundation
 from foleylib.params.retrieval import ReAudioLdm, Retrieval
@@ -33,6 +33,7 @@ class Params(Section):
 
     seed: Count
     device: Literal["auto", "cpu", "cuda"]
+    jobs: Literal[-1] | Positive = -1  # processes on a CPU, of one thread each; -1: as many as cores
     precision: Literal["float32", "bf16", "fp16"]
     corpora: dict[str, Corpus]
     foundation: Foundation

@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import Finetune, System
-from foleylib.runtime import fingerprint, pick_device, weights_sha256, write_json
+from foleylib.runtime import fingerprint, in_parallel, pick_device, weights_sha256, write_json
 from foleylib.stages import neighbours
 from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
 from foleylib.train import Job
@@ -47,21 +48,33 @@ def make(name: str, cfg: Params) -> pd.DataFrame:
     -------
     The history, one row a step and seed.
     """
-    system, parts = cfg.entry("systems", name), load_parts(paths.FOUNDATION)
-    out, scratch = paths.SYSTEMS / name, paths.SCRATCH / f"finetune-{name}"
-    finished = {}
-    for seed in cfg.trained_seeds(name):
-        key = training_key(system, cfg.finetune, seed, cfg)
-        finished[seed] = scratch / f"{key}-model"
-        if not finished[seed].is_dir():
-            part = finished[seed].with_suffix(".part")
-            _save(part, tune(system, seed, cfg, parts, scratch=scratch / key), cfg, parts)
-            part.rename(finished[seed])
+    out, scratch, seeds = paths.SYSTEMS / name, paths.SCRATCH / f"finetune-{name}", cfg.trained_seeds(name)
+    how = {"device": cfg.device, "jobs": cfg.jobs, "desc": f"finetune {name}"}
+    folders = in_parallel(_finished, [(name, seed, scratch) for seed in seeds], partial(_context, cfg), **how)
+    finished = dict(zip(seeds, folders))
     shutil.rmtree(out, ignore_errors=True)
     for seed, folder in finished.items():
         shutil.copytree(folder, out / str(seed))
     shutil.rmtree(scratch, ignore_errors=True)
     return pd.concat([pd.read_csv(out / str(seed) / "history.csv").assign(seed=seed) for seed in finished])
+
+
+def _context(cfg: Params) -> tuple[Params, dict]:
+    """What all trainings read: the settings, and the frozen parts."""
+    return cfg, load_parts(paths.FOUNDATION)
+
+
+def _finished(context: tuple[Params, dict], name: str, seed: int, scratch: Path) -> Path:
+    """The folder in `scratch` of the model of a seed, trained there unless it is."""
+    cfg, parts = context
+    system = cfg.entry("systems", name)
+    key = training_key(system, cfg.finetune, seed, cfg)
+    folder = scratch / f"{key}-model"
+    if not folder.is_dir():
+        part = folder.with_suffix(".part")
+        _save(part, tune(system, seed, cfg, parts, scratch=scratch / key), cfg, parts)
+        part.rename(folder)
+    return folder
 
 
 def tune(

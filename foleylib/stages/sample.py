@@ -1,6 +1,7 @@
 """Stage sample: from a run of params.yaml to its clips."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from foleylib.networks.retrieval import unconditional
 from foleylib.networks.vocoder import GriffinLim
 from foleylib.params.runs import Sampling
 from foleylib.params.settings import Params
-from foleylib.runtime import clip_seeds, pick_device
+from foleylib.runtime import clip_seeds, in_parallel, pick_device
 from foleylib.sampling.sampler import SamplerOptions, sample
 
 
@@ -32,13 +33,28 @@ def make(run: str, cfg: Params) -> Path:
     test clips, whose id and first caption it has. Manifest: [id, path, label, target, prompt, seed].
     """
     cfg.entry("runs", run)
-    options, out = cfg.sampling_of(run), paths.SAMPLES / run
+    out = paths.SAMPLES / run
     shutil.rmtree(out, ignore_errors=True)
-    for seed, folder in cfg.models_of(run).items():
-        drawer = Drawer(paths.ROOT / folder, cfg, options)
-        manifest = drawer.rows(options.clips_per_class, cfg.seed + seed)
-        samples.write(out / str(seed), manifest, drawer.draw(manifest).numpy(), cfg.corpus_of("sampling").rate)
+    how = {"device": cfg.device, "jobs": cfg.jobs, "desc": f"sample {run}"}
+    in_parallel(
+        _write, [(run, seed, folder) for seed, folder in cfg.models_of(run).items()], partial(_context, cfg), **how
+    )
     return out
+
+
+def _context(cfg: Params) -> tuple[Params, claps.Clap]:
+    """What the models of a run are sampled with: the settings, and CLAP."""
+    return cfg, load_clap(cfg)
+
+
+def _write(context: tuple[Params, claps.Clap], run: str, seed: int, folder: Path) -> None:
+    """Sample and write the clips of one model."""
+    cfg, clap = context
+    options = cfg.sampling_of(run)
+    drawer = Drawer(paths.ROOT / folder, cfg, options, clap)
+    manifest = drawer.rows(options.clips_per_class, cfg.seed + seed)
+    waves = drawer.draw(manifest).numpy()
+    samples.write(paths.SAMPLES / run / str(seed), manifest, waves, cfg.corpus_of("sampling").rate)
 
 
 class Drawer:
