@@ -134,6 +134,13 @@ def test_scores_of_the_real_clips(cfg, bench):
     said = clap.embed_text(bench.manifest.prompt.tolist()).cpu().numpy()
     heard = clap.embed_audio(torch.from_numpy(bench.waves), 16000).cpu().numpy()
     assert value["clap_score", "clap"] == pytest.approx((said * heard).sum(1).mean(), abs=1e-5)
+    labels, thresholds = bench.detector.model.labels, bench.detector.model.thresholds.cpu().numpy()
+    told = re_audioldm.events.score(
+        re_audioldm.detector.probabilities(bench.detector, bench.waves),
+        thresholds,
+        re_audioldm.events.indices(bench.scenes, labels),
+    )
+    assert value["event_ordered", "detector"] == told.order.notna().sum()
     there = {label for scene in bench.scenes for label in scene}
     assert set(classes.label) == there and len(whole) == len(value)
     for row in classes.itertuples():

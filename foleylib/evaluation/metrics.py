@@ -43,6 +43,7 @@ METRICS = {
     "event_recall": Metric("Event recall", "higher", 2),
     "event_precision": Metric("Event precision", "higher", 2),
     "event_order": Metric("Order", "higher", 2),
+    "event_ordered": Metric("Clips with an order", "higher", 0),  # of which two sounds or more are heard
     "nearest_clap": Metric("Nearest neighbour, CLAP", "lower", 3),
     "nearest_mel": Metric("Nearest neighbour, log-mel", "lower", 3),
     "audio_quality": Metric("Audio quality", "higher", 2),

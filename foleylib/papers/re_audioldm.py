@@ -161,6 +161,7 @@ class Bench:
         probabilities = detector.probabilities(self.detector, waves.numpy())
         told = events.score(probabilities, thresholds, events.indices(self.scenes, labels))
         whole += [_row(f"event_{name}", "detector", told[name].mean()) for name in ("recall", "precision", "order")]
+        whole.append(_row("event_ordered", "detector", told.order.notna().sum()))
         return pd.DataFrame(whole), self._by_class(said, events.detected(probabilities, thresholds))
 
     def _by_class(self, said: np.ndarray, heard: np.ndarray) -> pd.DataFrame:

@@ -26,7 +26,9 @@ SCORES = {  # of the tables, with their embedder: those of the paper first
     "event_recall": "detector",
     "event_precision": "detector",
     "event_order": "detector",
+    "event_ordered": "detector",
 }
+COMPARED = {name: embedder for name, embedder in SCORES.items() if name != "event_ordered"}  # that one says how many clips
 BY_CLASS = {"clap_score": "clap", "event_recall": "detector"}
 NEAREST = {"nearest_clap": "clap", "nearest_mel": "mel"}
 OWN = "own"  # the variant of the neighbours that a model was trained with
@@ -55,9 +57,8 @@ def display(settings: ReAudioLdm) -> dict[str, Display]:
         for number, (name, reads) in enumerate(settings.models.items())
     }
     shown |= {"real": Display("Real clips", "#333333"), "codec": Display("Real clips through the codec", "#949494")}
-    probed = shown[settings.probed]
     others = {variant: words[0].upper() + words[1:] for variant, words in VARIANTS.items() if variant != OWN}
-    return shown | {variant: Display(name, probed.colour) for variant, name in others.items()}
+    return shown | {variant: Display(name, None) for variant, name in others.items()}  # each in a colour of its own
 
 
 def as_trained(scores: pd.DataFrame) -> pd.DataFrame:
@@ -66,7 +67,7 @@ def as_trained(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(
-    scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], metrics: Mapping[str, str] = SCORES, column: str = "model"
+    scores: pd.DataFrame, pairs: Sequence[tuple[str, str]], metrics: Mapping[str, str] = COMPARED, column: str = "model"
 ) -> pd.DataFrame:
     """Paired differences of models, or of the values of another column, over the training seeds."""
     rows = scores.assign(run=scores[column], **{"class": "average"})  # of the whole set

@@ -223,6 +223,8 @@ def curves(
                 mean = pd.concat([pd.Series({0: first.value.iloc[0]}), mean])  # of one draw, so without a band
             axis.plot(mean.index, mean, "o-", color=look.colour, label=look.name, markersize=4)
         axis.set(xlabel=words(x), ylabel=metric_label(metric))
+        if not pd.api.types.is_numeric_dtype(frame[x]):  # names, which are longer than numbers
+            axis.tick_params(axis="x", labelrotation=20)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4)
     return figure
