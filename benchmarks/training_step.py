@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from benchmarks import models, timing
+from foleylib.audio.io import fit_length
 from foleylib.corpora.synth import render as synth
 from foleylib.datasets.features import Latents, encode_moments
 from foleylib.diffusion.loss import DiffusionLoss
@@ -66,7 +67,13 @@ def loss_of(parts: models.Parts, cfg: Params, section, latent_clap=None) -> Diff
 
 def clips(rate: int, seconds: float, n: int) -> torch.Tensor:
     """Synthetic clips [shape=(n, T)]: one of each class, then these again."""
-    waves = [synth.render(label, seed=0, index=0, rate=rate, seconds=seconds)[0] for label in synth.FOLEY[:n]]
+    given = {
+        "seed": 0,
+        "index": 0,
+        "rate": rate,
+        "seconds": min(seconds, 5.0),
+    }  # synthetic sounds are short: they start again
+    waves = [fit_length(synth.render(label, **given)[0], round(seconds * rate)) for label in synth.FOLEY[:n]]
     return torch.from_numpy(np.stack([waves[i % len(waves)] for i in range(n)]))
 
 

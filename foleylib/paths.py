@@ -20,8 +20,15 @@ LATENT_CLAP = MODELS / "latent_clap"
 JUDGE = MODELS / "judge"
 DETECTOR = MODELS / "detector"
 RE_AUDIOLDM = MODELS / "re_audioldm"
+SRC_GAUDIO = MODELS / "src_gaudio"
+VOCODERS = MODELS / "vocoders"
 RESULTS = ROOT / "results"
 SCRATCH = ROOT / "scratch"
+
+
+def vocoder_of(name: str) -> Path:
+    """The HiFi-GAN of an entry of `src_gaudio.vocoders`; the name of its folder is also that of the bundled part."""
+    return VOCODERS / f"vocoder_{name}"
 
 
 def clips_of(run: str) -> Path:

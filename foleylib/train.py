@@ -59,6 +59,7 @@ def fit(
     job: Job,
     *,
     validate: Callable[[], dict] | None = None,
+    best: str | None = None,
 ) -> pd.DataFrame:
     """Train modules in turn on the same batches; goes on from the state that a killed run left in `job.scratch`.
 
@@ -70,18 +71,19 @@ def fit(
         validate_every, checkpoint_every).
     job : seed, scratch, device and precision; batches, losses and dropout of a step depend on (seed, step) alone.
     validate : returns scalars for the history, called with the averaged weights in place.
+    best : the scalar of `validate` by whose least value the weights are chosen; without, they are the last.
 
     Returns
     -------
     One row a step: step, every loss term, the norm of the gradient, validation; no clock, so that reruns are exact.
-    The modules end with their averaged (EMA) weights, in eval mode.
+    The modules end with their averaged (EMA) weights, of the last step or of the best, in eval mode.
     """
     if n < 1:
         raise ValueError("there is no training clip: check the corpus' train split")
     accelerator = _accelerator(job)
     sides = {name: _Side(trainable, settings, accelerator) for name, trainable in trainables.items()}
     state_file = job.scratch / "state.pt"
-    first, history = _resume(sides, state_file)
+    first, history, kept = _resume(sides, state_file)
 
     with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
         bar = {"desc": job.scratch.parent.name, "initial": first, "total": settings.steps}
@@ -102,12 +104,14 @@ def fit(
             done = step + 1
             if validate is not None and (done % settings.validate_every == 0 or done == settings.steps):
                 row |= _with_averages(sides, validate)
+                if best is not None and row[f"val_{best}"] <= min(r.get(f"val_{best}", math.inf) for r in history):
+                    kept = {name: side.averaged() for name, side in sides.items()}
             if done % settings.checkpoint_every == 0 and done < settings.steps and accelerator.is_main_process:
                 states = {name: side.state() for name, side in sides.items()}
-                save_atomically({"step": done, "history": history, "trainables": states}, state_file)
+                save_atomically({"step": done, "history": history, "trainables": states, "best": kept}, state_file)
 
-    for side in sides.values():
-        side.finish()
+    for name, side in sides.items():
+        side.finish(kept.get(name))
     return pd.DataFrame(history)
 
 
@@ -223,22 +227,28 @@ class _Side:
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.accelerator.device)
 
-    def finish(self) -> None:
-        """Leave the averaged weights in the module, in eval mode."""
-        if self.ema is not None:
-            self.ema.copy_to(self.weights)
+    def averaged(self) -> list[torch.Tensor]:
+        """A copy of the averaged weights."""
+        weights = self.weights if self.ema is None else self.ema.shadow_params
+        return [weight.detach().clone().cpu() for weight in weights]
+
+    @torch.no_grad()
+    def finish(self, kept: list[torch.Tensor] | None) -> None:
+        """Leave the averaged weights, or those that were `kept`, in the module, in eval mode."""
+        for weight, value in zip(self.weights, self.averaged() if kept is None else kept):
+            weight.copy_(value)
         self.trainable.module.eval()
 
 
-def _resume(sides: dict[str, _Side], state_file: Path) -> tuple[int, list[dict]]:
-    """First step and history of a run: those of its last checkpoint, where a killed run left one."""
+def _resume(sides: dict[str, _Side], state_file: Path) -> tuple[int, list[dict], dict]:
+    """First step, history and best weights of a run: those of its last checkpoint, where a killed run left one."""
     if not state_file.exists():
-        return 0, []
+        return 0, [], {}
     # To the CPU: Adam counts steps there, and a counter on a GPU would be waited for at every step.
     saved = torch.load(state_file, map_location="cpu", weights_only=True)
     for name, side in sides.items():
         side.restore(saved["trainables"][name])
-    return saved["step"], saved["history"]
+    return saved["step"], saved["history"], saved.get("best", {})
 
 
 def _to(batch: dict, device: torch.device) -> dict:

@@ -233,3 +233,48 @@ def scenes(tiny, tiny_models, tmp_path_factory):
         for stage in (features, retrieval_index, tokens):
             stage.make("scenes", cfg)
         yield cfg
+
+
+@pytest.fixture(scope="module")
+def wide(tiny, tiny_models, tmp_path_factory):
+    """Settings of a project of its own whose corpus "wide" has features at 16 and 48 kHz, neighbours and tokens, and what
+    re-audioldm's models start from; pre-training of src-gaudio is yet to come."""
+    import shutil
+
+    from foleylib.networks import judge, latent_clap, rates, retrieval
+    from foleylib.stages import corpora, features, neighbours, retrieval_index, tokens
+
+    root, own = tmp_path_factory.mktemp("wide"), tiny.model_dump()
+    own["retrieval"]["search"] |= {"top": 4, "duplicate": 1.0}
+    own["retrieval"]["tokens"]["length"] = 6
+    own["finetune"]["train"] |= {"steps": 2, "batch_size": 4, "validate_every": 2, "checkpoint_every": 1}
+    own["sampling"] |= {"steps": 2, "batch_size": 8}
+    own["foundation"]["vocoder"] |= {"segment": 3200}
+    own["src_gaudio"]["pretrained"] |= {"channels": [8, 8, 16, 16], "head_channels": 8, "groups": 4}
+    own["src_gaudio"]["pretrained"]["train"] |= {
+        "steps": 4,
+        "batch_size": 4,
+        "validate_every": 2,
+        "checkpoint_every": 2,
+    }
+    own["src_gaudio"]["train"] |= {"steps": 2, "batch_size": 4, "validate_every": 2}
+    own["src_gaudio"] |= {"seeds": [0, 1], "clips": 4}
+    own["combined"] |= {"seeds": [0, 1], "steps": 2, "clips": 4, "rates": [48000]}
+    own["combined"]["reads"] |= {"k": 2}
+    own["re_audioldm"]["pretrained"]["retrieval"] |= {"k": 2, "width": 8}
+    cfg = type(tiny).model_validate(own)
+    with pytest.MonkeyPatch.context() as patch:
+        paths = inside(root, patch)
+        shutil.copytree(tiny_models, paths.FOUNDATION)
+        judge.build(["DogBark", "Rain"], rate=16000, widths=(4, 8), embedding_dim=8, seed=0).save_pretrained(
+            paths.JUDGE
+        )
+        config = latent_clap.LatentClapConfig(widths=(4, 4, 8, 8), dim=48, scale=0.7)
+        latent_clap.build(config, seed=0).save_pretrained(paths.LATENT_CLAP)
+        corpora.make("wide", cfg)
+        for stage in (features, retrieval_index, tokens):
+            stage.make("wide", cfg)
+        sizes = neighbours.channels("wide", cfg.combined.reads)
+        start = {"channels": [8, 8, 16, 16], "head_channels": 8, "layers": 1, "groups": 4, "dim": 48}
+        rates.save_unet(retrieval.build(**start, **sizes, width=8), paths.RE_AUDIOLDM)
+        yield cfg

@@ -16,6 +16,7 @@ from benchmarks import (
     judges,
     latent_clap_loss,
     models,
+    rate_cost,
     retrieval,
     retrieval_cost,
     side_by_side,
@@ -106,6 +107,20 @@ def test_training_step(run, tiny_root):
         training_step.KEPT: ["indices"],
     }
     assert written["settings"]["batch_size"] == 2 and written["settings"]["latent_shape"] == [8, 16, 16]
+
+
+def test_a_published_clip_is_longer_than_a_synthetic_sound():
+    waves = training_step.clips(16000, models.PUBLISHED_SECONDS, 2)
+    assert waves.shape == (2, 163840) and (waves[:, -80000:].abs().amax(1) > 0).all()
+
+
+def test_rate_cost(run, tiny_root):
+    small = ("--params", tiny_root / "params.yaml", "--steps", 2, "--clips", 2, "--batch-size", 4, "--device", "cpu")
+    written = run("rate_cost", *small, "--repeats", 2, "--threads", 1)
+    cases = parts_by_case(written)
+    assert list(cases)[:2] == [rate_cost.BASELINE, "16 kHz, Griffin-Lim"] and "48 kHz, HiFi-GAN" in cases
+    assert cases[rate_cost.BASELINE] == ["vae", "vocoder", "total"]
+    assert cases["U-Net, ddim 2 steps"] == ["latents"] and cases["training"] == ["step"]
 
 
 def test_retrieval(run):

@@ -59,11 +59,12 @@ def cfg(tiny, tiny_models, tmp_path_factory):
     )
     own = tiny.model_dump()
     corpus = {"kind": "folder", "root": "raw/captions.csv", "split_fractions": {"train": 1.0}, "jobs": 1}
-    own["corpora"] = {"said": corpus | {"rate": 16000, "seconds": 0.64, "padding": "dataset"}}
+    said = corpus | {"rate": 16000, "seconds": 0.64, "padding": "dataset"}
+    own["corpora"] = {"said": said, "wide": own["corpora"]["wide"]}
     users = ("foundation", "judge", "detector", "latent_clap", "sampling", "lambda_sweep", "targets", "re_audioldm")
     for section in users:
         own[section]["corpus"] = "said"
-    own["retrieval"]["corpora"] = ["said"]
+    own["retrieval"]["corpora"] = ["said", "wide"]
     tuned = {"condition": "text", "init": "ldm", "corpus": "said"}
     own["systems"] = {"ldm": tuned, "tuning": tuned | {"tuning": True}}
     own["finetune"]["seeds"] = [0]

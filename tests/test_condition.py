@@ -14,7 +14,8 @@ CALLERS = (
     "foleylib/diffusion/condition.py",
     "foleylib/networks/unet.py",
     "foleylib/networks/retrieval.py",
-)  # the latter two pass on what they are called with
+    "foleylib/networks/rates.py",
+)  # the latter three pass on what they are called with
 
 
 def noise(*shape, seed=0):

@@ -29,7 +29,8 @@ def compute(corpus, out, parts, *, models="m", batch_size):
         out,
         autoencoder=parts.vae,
         clap=parts.clap,
-        log_mel=LOG_MEL,
+        log_mels=[LOG_MEL],
+        rate=16000,
         models=models,
         batch_size=batch_size,
         device="cpu",
@@ -70,7 +71,7 @@ def test_splits(computed, tiny_corpus):
 
 def test_same_models_and_corpus_are_not_computed_again(tiny_corpus, computed):
     stamps = {p.name: p.stat().st_mtime_ns for p in computed.iterdir()}
-    options = {"log_mel": LOG_MEL, "models": "m", "batch_size": 8}
+    options = {"log_mels": [LOG_MEL], "rate": 16000, "models": "m", "batch_size": 8}
     features.compute(tiny_corpus, computed, autoencoder=None, clap=None, **options)
     assert {p.name: p.stat().st_mtime_ns for p in computed.iterdir()} == stamps
 

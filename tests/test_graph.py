@@ -24,9 +24,9 @@ UNET = "models/systems/ldm/0/unet/diffusion_pytorch_model.safetensors"
 # Stages by what they do; "finetune" stands for finetune@NAME of all systems, and so on.
 FOUNDATION = {"clap", "vae", "vocoder"}
 LDMS = {"pretrain", "pretrain_size"}
-TRAINED = {*FOUNDATION, *LDMS, "judge", "detector", "latent_clap", "retrieval"}
-TUNED = {"finetune", "lambda_sweep", "targets", "transfer", "re_audioldm"}
-TRAINED |= TUNED
+TUNED = {"finetune", "lambda_sweep", "targets", "transfer", "re_audioldm", "combined"}
+RATES = {"rates", "src_gaudio"}  # U-Nets that read text tokens and a rate
+TRAINED = {*FOUNDATION, *LDMS, *TUNED, *RATES, "judge", "detector", "latent_clap", "retrieval", "rate_vocoder"}
 SAMPLED = {
     "controls",
     "sample",
@@ -37,9 +37,12 @@ SAMPLED = {
     "transfer",
     "sensitivity",
     "re_audioldm",
+    "src_gaudio",
+    "combined",
 }
-SCORED = {"evaluate", "transfer", "sensitivity", "re_audioldm"}  # with every metric
+SCORED = {"evaluate", "transfer", "sensitivity", "re_audioldm", "src_gaudio", "combined"}  # with every metric
 PAPERS = {"paper_latent_clap", "paper_text_foley", "paper_transfer", "paper_re_audioldm"}
+PAPERS |= {"paper_src_gaudio", "paper_combined"}
 
 # What DVC would run at once after an edit: these stages, and no other.
 STALE = {
@@ -56,16 +59,24 @@ STALE = {
     "foleylib/stages/finetune.py": TUNED,
     "foleylib/sampling/sampler.py": {*SAMPLED, "evaluate"},
     "foleylib/sampling/selection.py": {"thresholds", "selection", "evaluate", "targets", *PAPERS},
-    "foleylib/diffusion/condition.py": {*LDMS, *SAMPLED, "finetune", "evaluate", "retrieval_index", "retrieval"},
-    "foleylib/diffusion/loss.py": {*LDMS, *TUNED, "retrieval"},
+    "foleylib/diffusion/condition.py": {
+        *LDMS,
+        *SAMPLED,
+        "finetune",
+        "evaluate",
+        "retrieval_index",
+        "retrieval",
+        "rates",
+    },
+    "foleylib/diffusion/loss.py": {*LDMS, *TUNED, *RATES, "retrieval"},
     "foleylib/diffusion/latent_clap_loss.py": {*TUNED, "latent_clap"},
     "foleylib/papers/re_audioldm_pages.py": {"re_audioldm", "paper_re_audioldm"},
-    "foleylib/networks/retrieval.py": {"retrieval", *LDMS, *TUNED, *SAMPLED, "evaluate"},
+    "foleylib/networks/retrieval.py": {"retrieval", "rates", *LDMS, *TUNED, *SAMPLED, "evaluate"},
     "foleylib/stages/retrieval_index.py": {"retrieval_index"},
     "foleylib/report/plots.py": set(),
     "foleylib/report/tables.py": set(),
     "foleylib/params/systems.py": set(),
-    "foleylib/papers/published.csv": {"evaluate", *PAPERS},
+    "foleylib/papers/published.csv": {"evaluate", *(PAPERS - {"paper_combined"})},
     "foleylib/papers/published_protocols.csv": {"evaluate"},
 }
 STALE_SETTINGS = {
@@ -73,9 +84,9 @@ STALE_SETTINGS = {
     ("colour: '#029e73'", "colour: '#029e74'"): {
         "evaluate",
         "listening",
-        *(PAPERS - {"paper_transfer", "paper_re_audioldm"}),
+        *(PAPERS - {"paper_transfer", "paper_re_audioldm", "paper_src_gaudio", "paper_combined"}),
     },
-    ("train: 8, val: 4, test: 6", "train: 8, val: 4, test: 7"): {"corpora@foley", "sensitivity"},
+    ("train: 8, val: 4, test: 6", "train: 8, val: 4, test: 7"): {"corpora@foley", "features@foley", "sensitivity"},
     ("bootstrap: 20", "bootstrap: 21"): {"evaluate", "latent_clap"},
 }
 
@@ -143,7 +154,7 @@ def test_a_setting_reruns_what_it_concerns(smoke, edited, change):
 def test_the_graph_is_small_and_every_stage_wrote_its_report(smoke, repo):
     commands = [stage.cmd for stage in repo.index.stages]
     reports = {re.search(r"reports/(\S+)\.ipynb", command).group(1) for command in commands}
-    assert len(reports) == len(commands) <= 36
+    assert len(reports) == len(commands) <= 44
     assert reports <= {path.stem for path in (smoke / "reports").glob("*.ipynb")}
 
 
@@ -178,6 +189,20 @@ def test_re_audioldm_has_every_model_variant_caption_and_seed(smoke):
     assert real.kl_pairs == pytest.approx(0, abs=1e-4)  # each is its own partner
     first = pd.read_parquet(smoke / f"data/samples/re_audioldm/{cfg.probed}_swapped/{cfg.seeds[0]}/manifest.parquet")
     assert list(first.prompt) and (smoke / "data/samples/re_audioldm" / f"{cfg.baseline}_own").is_dir()
+
+
+@pytest.mark.parametrize("name", ["src_gaudio", "combined"])
+def test_every_model_is_scored_at_every_rate(smoke, name):
+    scores, cfg = pd.read_csv(smoke / f"results/{name}.csv"), settings.load(smoke / "params.yaml")
+    section = getattr(cfg, name)
+    rates = section.rates if name == "combined" else cfg.corpora["wide"].rates
+    models = set(scores.model) - {"real", "codec"}
+    assert len(models) == (3 if name == "src_gaudio" else 6) and set(scores.rate) == set(rates)
+    rows = scores[scores.model.isin(models) & (scores.metric == "judge_accuracy")]
+    assert len(rows) == len(models) * len(rates) * len(section.seeds) and np.isfinite(scores.value).all()
+    real = scores[(scores.model == "real") & (scores.metric == "rolloff")].set_index("rate").value
+    assert real[rates[-1]] > real[rates[0]]
+    assert (smoke / f"data/samples/{name}").is_dir() and (smoke / "models/src_gaudio/low/rate").is_dir()
 
 
 def test_the_model_opens_in_the_stock_pipeline(smoke):

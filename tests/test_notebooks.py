@@ -7,7 +7,14 @@ import sys
 import pytest
 from workspace import run
 
-PAPERS = ["paper_latent_clap", "paper_text_foley", "paper_transfer", "paper_re_audioldm"]
+PAPERS = [
+    "paper_latent_clap",
+    "paper_text_foley",
+    "paper_transfer",
+    "paper_re_audioldm",
+    "paper_src_gaudio",
+    "combined",
+]
 
 
 def nbval(workspace, report):

@@ -70,7 +70,7 @@ def repository(tmp_path):
 
 def test_settings_of_the_repository(settings):
     assert settings == params.parse(plain())
-    assert [corpus.samples for corpus in settings.corpora.values()] == [20480] * 3
+    assert [corpus.samples for corpus in settings.corpora.values()] == [20480, 20480, 20480, 61440]
 
 
 def test_an_experiment_changes_what_it_names_alone(repository):
@@ -182,17 +182,43 @@ def test_wrong_value_is_named_with_its_key(where, value):
         ),
         ("runs.ldm_ddim.clips.sampling", {"corpus": "broad"}, "runs.ldm_ddim.clips.sampling: all runs are of"),
         ("detector.corpus", "none", "detector.corpus is 'none', which is none of corpora: foley, broad, scenes"),
+        ("corpora.wide.rates", [48000, 16000], "corpora.wide: rates [48000, 16000]: give two or more in rising order"),
+        ("corpora.wide.rates", [48000], "rates [48000]: give two or more in rising order, up to the rate 48000"),
+        ("corpora.wide.rates", [16000, 24000], "up to the rate 48000 of the clips"),
+        (
+            "corpora.wide.rates",
+            [24000, 48000],
+            "src_gaudio is told the sampling rate: give corpora.wide its 'rates', 16000",
+        ),
+        ("corpora.wide.seconds", 2.56, "corpora.wide: rate, seconds or padding differs from that of corpora.broad"),
+        ("src_gaudio.corpus", "foley", "src_gaudio reads neighbours or tokens of corpus 'foley': name it in retrieval"),
+        (
+            "src_gaudio.vocoders",
+            {"16khz": {"source": "foundation", "rate": 16000}},
+            "src_gaudio.vocoders has none for 24000, 32000, 48000 Hz",
+        ),
+        ("systems.ldm.rates", True, "systems.ldm is told the sampling rate: give corpora.foley its 'rates'"),
+        ("systems.ldm.corpus", "wide", "systems.ldm: corpora.wide has several 'rates', which it is not told"),
+        ("transfer.corpora", ["wide"], "transfer (wide): corpora.wide has several 'rates', which it is not told"),
+        ("judge.corpus", "wide", "judge: corpora.wide has several 'rates', which it is not told"),
+        ("src_gaudio.vocoders.24khz.source", "foundation", "the foundation's vocoder is for 16000 Hz, not 24000"),
+        ("src_gaudio.vocoders.24khz.upsampling.rates", [8, 6, 6], "their product must be the hop, 240 samples"),
+        ("jobs", 0, "jobs"),
+        ("combined.corpus", "scenes", "combined is told the sampling rate: give corpora.scenes its 'rates', 16000"),
+        ("combined.corpus", "none", "combined.corpus is 'none', which is none of corpora"),
+        ("combined.lclap", 0, "combined.lclap: Input should be greater than 0"),
+        ("combined.reads.k", 51, "combined.reads.k 51 is more than retrieval.search.top, 50: raise that"),
         ("retrieval.corpora", ["none"], "an entry of retrieval.corpora is 'none', which is none of corpora: foley"),
         ("re_audioldm.corpus", "none", "re_audioldm.corpus is 'none', which is none of corpora: foley, broad, scenes"),
         (
             "retrieval.corpora",
             ["broad"],
-            "re_audioldm.pretrained.retrieval reads neighbours in corpus 'scenes': name it in retrieval.corpora",
+            "re_audioldm.pretrained.retrieval reads neighbours or tokens of corpus 'scenes': name it in retrieval.corpora",
         ),
         (
             "systems.ldm.retrieval",
             {"k": 3},
-            "systems.ldm.retrieval reads neighbours in corpus 'foley': name it in retrieval.corpora",
+            "systems.ldm.retrieval reads neighbours or tokens of corpus 'foley': name it in retrieval.corpora",
         ),
         ("retrieval.search.top", 5, "re_audioldm.models.both_10.k 10 is more than retrieval.search.top, 5: raise that"),
         (
@@ -223,7 +249,16 @@ def test_rate_length_and_front_end_come_from_the_corpora():
 
     message = refused(changes(seconds=1.0))
     assert "corpora.broad.seconds 1.0 makes 100 mel frames" in message and "give a multiple of 0.32 s" in message
-    other = changes(rate=24000, seconds=0.64, padding="center")
+    other = changes(rate=24000, seconds=0.64, padding="center") | {
+        "corpora.wide.rates": [16000, 24000],
+        "combined.rates": [24000],
+    }
+    other |= {
+        "src_gaudio.vocoders": {
+            "own": {"source": "foundation", "rate": 24000},
+            "low": {"source": "scratch", "rate": 16000},
+        }
+    }
     assert "segment is no multiple of the hop of 240 samples" in refused(other)
     settings = params.parse(changed(other | {"foundation.vocoder.segment": 7200}))
     assert (settings.corpus_of("foundation").samples, settings.corpus_of("judge").padding) == (15360, "center")

@@ -8,7 +8,7 @@ from foleylib.diffusion.condition import Condition, denoise
 from foleylib.diffusion.loss import DiffusionLoss
 from foleylib.diffusion.process import schedule
 from foleylib.networks import pipeline as pipelines
-from foleylib.networks import retrieval
+from foleylib.networks import rates, retrieval
 from foleylib.networks import unet as unets
 from foleylib.params.base import Train
 from foleylib.params.retrieval import Retrieved
@@ -375,7 +375,7 @@ def test_a_folder_without_retrieval_is_a_plain_unet(tiny_parts, tiny_models, tmp
     unet = retrieval.load(tiny_models / "ldm")
     assert module_sha256(unet) == module_sha256(tiny_parts.unet) and not isinstance(unet, retrieval.RetrievalUnet)
     assert retrieval.unconditional(tiny_parts.clap, unet).given().keys() == {"embedding"}
-    retrieval.save_unet(unet, tmp_path)
+    rates.save_unet(unet, tmp_path)
     (tmp_path / "retrieval").mkdir()  # what was to be saved there is lost
     with pytest.raises(ValueError, match="no config.json with model.safetensors; run the retrieval stage first"):
         retrieval.load(tmp_path)
@@ -383,7 +383,7 @@ def test_a_folder_without_retrieval_is_a_plain_unet(tiny_parts, tiny_models, tmp
 
 def test_a_unet_alone_is_saved_and_read_back(tmp_path):
     for kind, model in both().items() | {"plain": base()}.items():
-        retrieval.save_unet(model, tmp_path / kind)
+        rates.save_unet(model, tmp_path / kind)
         again = retrieval.load(tmp_path / kind)
         assert module_sha256(again) == module_sha256(model) and type(again) is type(model)
 

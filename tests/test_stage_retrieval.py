@@ -326,11 +326,16 @@ def test_training_key_changes_with_all_that_is_retrieved(kept):
 
 
 def test_what_cannot_be_read_is_refused(scenes):
-    with pytest.raises(ValueError, match="systems.reads.retrieval reads neighbours in corpus 'foley': name it"):
+    with pytest.raises(
+        ValueError, match="systems.reads.retrieval reads neighbours or tokens of corpus 'foley': name it"
+    ):
         system(scenes, corpus="foley")
     run = {"reads": {"name": "reads", "clips": {"made_from": "models/systems/reads"}}}
     sampled = system(scenes).model_dump()
-    with pytest.raises(ValueError, match="runs.reads: systems.reads reads neighbours, which the sample stage does not"):
+    with pytest.raises(
+        ValueError,
+        match="runs.reads: systems.reads reads neighbours or a sampling rate, which the sample stage does not",
+    ):
         type(scenes).model_validate(
             sampled
             | {"runs": sampled["runs"] | run}

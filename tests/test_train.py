@@ -47,9 +47,9 @@ def job(scratch, seed=3):
     return train.Job(seed, scratch, device="cpu")
 
 
-def fit(module, options, scratch, *, loss=squares, load=load, seed=3, validate=None):
+def fit(module, settings, scratch, *, loss=squares, load=load, seed=3, **how):
     trainable = train.Trainable(module, loss, {"l2": 1.0})
-    return train.fit({"m": trainable}, load, len(DATA), options, job(scratch, seed), validate=validate)
+    return train.fit({"m": trainable}, load, len(DATA), settings, job(scratch, seed), **how)
 
 
 # Batches
@@ -367,3 +367,32 @@ def test_two_processes_train_one_model(tmp_path):
         torch.testing.assert_close(weights, together["weights"][name], atol=1e-5, rtol=1e-4)
         assert not torch.allclose(weights, alone["weights"][name], atol=1e-3)
     assert alone["clips"] == first["clips"]
+
+
+# The best weights
+
+
+@pytest.mark.parametrize("killed_at", [None, 5, 9])
+def test_the_weights_of_the_least_validation_score_stay(tmp_path, killed_at):
+    """Scores fall until step 4 and rise from there, whatever the weights are."""
+    module, seen = linear(), {}
+
+    def validate():
+        step = len(seen) + 1
+        seen[step] = module.weight.detach().clone()
+        if killed_at and step == killed_at and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            del seen[step]
+            raise KeyboardInterrupt
+        return {"score": abs(step - 4)}
+
+    options = settings(steps=10, validate_every=1, checkpoint_every=2)
+    how = {"validate": validate, "best": "score"}
+    if killed_at:
+        with pytest.raises(KeyboardInterrupt):
+            fit(module, options, tmp_path, **how)
+        for step in [step for step in seen if step > (killed_at - 1) // 2 * 2]:
+            del seen[step]
+        module = linear()
+    fit(module, options, tmp_path, **how)
+    assert torch.equal(module.weight, seen[4]) and not torch.equal(module.weight, seen[10])

@@ -125,6 +125,16 @@ def resample(wave, from_rate: int, to_rate: int) -> np.ndarray:
     return np.pad(out, (0, length - len(out)))
 
 
+def at_rate(waves, rate: int | None, wanted: int):
+    """Waves [torch.Tensor, shape=(B, T)] at `rate` Hz brought to the `wanted` rate of a network by `resample`; None says
+    that they have it."""
+    if rate in (None, wanted):
+        return waves
+    import torch
+
+    return torch.from_numpy(np.stack([resample(w, rate, wanted) for w in waves.cpu().numpy()]))
+
+
 def fit_length(wave: np.ndarray, length: int, *, mode: str = "repeat") -> np.ndarray:
     """Cut or extend a clip to `length` samples.
 

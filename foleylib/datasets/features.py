@@ -32,6 +32,13 @@ def load(folder: Path, split: str | None = None) -> tuple[pd.DataFrame, dict[str
     return index, arrays
 
 
+def load_once(folder: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """What `load` reads with each clip once, where the features have it at several rates: at the first."""
+    index, arrays = load(folder)
+    rows = np.flatnonzero(~index.id.duplicated())
+    return index.iloc[rows].reset_index(drop=True), {name: _rows(array, rows) for name, array in arrays.items()}
+
+
 def read_key(folder: Path) -> dict | None:
     """What the features of a folder were made from (clips, texts, models, front end); None where it holds none."""
     file = folder / "features.json"

@@ -120,12 +120,24 @@ def partners_of(reference: Sequence[str], generated: Sequence[str]) -> np.ndarra
 
 
 def embed_clips(
-    waves: np.ndarray, labels: Sequence[str], prompts: Sequence[str], *, judge, clap, rate: int, batch_size: int = 64
+    waves: np.ndarray,
+    labels: Sequence[str],
+    prompts: Sequence[str],
+    *,
+    judge,
+    clap,
+    rate: int,
+    resampled: bool = False,
+    batch_size: int = 64,
 ) -> Embeddings:
-    """Embed clips [shape=(N, T)] at `rate` Hz by the judge (an `embedders.Embedder`) and a `clap.Clap`."""
-    if judge.rate != rate:
+    """Embed clips [shape=(N, T)] at `rate` Hz by the judge (an `embedders.Embedder`) and a `clap.Clap`, which resamples.
+
+    Clips at another rate than the judge's are refused, unless they may be `resampled` for it.
+    """
+    if judge.rate != rate and not resampled:
         raise ValueError(f"the judge takes {judge.rate} Hz, the clips are at {rate} Hz: train the judge at their rate")
-    judged = judge.embed(waves, batch_size=batch_size)
+    heard = waves if judge.rate == rate else np.stack([resample(wave, rate, judge.rate) for wave in waves])
+    judged = judge.embed(heard, batch_size=batch_size)
     audio = clap.embed_audio(waves, rate, batch_size=batch_size).cpu().numpy()
     texts = list(dict.fromkeys(prompts))  # prompts of a class are alike: each text is embedded once
     row = {text: i for i, text in enumerate(texts)}

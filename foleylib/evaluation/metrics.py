@@ -46,6 +46,11 @@ METRICS = {
     "event_ordered": Metric("Clips with an order", "higher", 0),  # of which two sounds or more are heard
     "nearest_clap": Metric("Nearest neighbour, CLAP", "lower", 3),
     "nearest_mel": Metric("Nearest neighbour, log-mel", "lower", 3),
+    "rolloff": Metric("Roll-off (kHz)", "higher", 1),  # below which 99 % of the energy lies
+    "rolloff_error": Metric("Roll-off error (kHz)", "lower", 1),  # from that of each clip's partner
+    "same_event_clap": Metric("CLAP similarity", "higher", 3),  # of one seed's clips at two rates
+    "same_event_envelope": Metric("Correlation of levels", "higher", 2),
+    "overall_quality": Metric("Overall quality", "higher", 2),
     "audio_quality": Metric("Audio quality", "higher", 2),
     "class_relevance": Metric("Class relevance", "higher", 2),
 }

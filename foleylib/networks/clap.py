@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from foleylib.audio.io import at_rate
 from foleylib.audio.mel import DecibelMel, MelConfig
 from foleylib.runtime import load_strictly
 
@@ -133,15 +134,6 @@ class Clap(nn.Module):
         """Write model, tokenizer and feature extractor as transformers does."""
         for part in (self.model, self.tokenizer, self.extractor):
             part.save_pretrained(folder)
-
-
-def at_rate(waves: torch.Tensor, rate: int | None, wanted: int) -> torch.Tensor:
-    """Waves [shape=(B, T)] at `rate` Hz brought to the `wanted` rate of a network; None says that they have it."""
-    if rate in (None, wanted):
-        return waves
-    from foleylib.audio.io import resample
-
-    return torch.from_numpy(np.stack([resample(w, rate, wanted) for w in waves.cpu().numpy()]))
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Clap:

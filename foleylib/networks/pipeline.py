@@ -9,7 +9,7 @@ import torch
 from foleylib.audio.mel import LogMel
 from foleylib.diffusion.process import log_snr_steps
 from foleylib.networks import clap as claps
-from foleylib.networks import retrieval
+from foleylib.networks import rates
 from foleylib.networks import vae as vaes
 from foleylib.networks import vocoder as vocoders
 
@@ -40,7 +40,7 @@ def load(folder: Path) -> Pipeline:
         raise ValueError(f"{folder} holds no pipeline (model_index.json is missing); run the stage that makes it")
     noise = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     return Pipeline(
-        unet=retrieval.load(folder),
+        unet=rates.load(folder),
         vae=vaes.load(folder / "vae"),
         vocoder=vocoders.load(folder / "vocoder"),
         noise={k: noise[k] for k in ("num_train_timesteps", "beta_start", "beta_end")},

@@ -209,26 +209,19 @@ def _drawn(config: RetrievalConfig, seed: int) -> Retrieval:
 
 
 def unconditional(clap, model: nn.Module) -> Condition:
-    """The unconditional input in training and sampling, one row: the empty text and, for a `RetrievalUnet`, nothing
-    retrieved.
+    """The unconditional input in training and sampling, one row: the empty text and, where there is a `RetrievalUnet` in the
+    model, nothing retrieved.
 
     Guidance with its `retrieved()` fields leads away from what the text alone says.
     """
-    nothing = model.retrieval.nothing().given() if isinstance(model, RetrievalUnet) else {}
+    reads = [module for module in model.modules() if isinstance(module, RetrievalUnet)]
+    nothing = reads[0].retrieval.nothing().given() if reads else {}
     return Condition(**unets.unconditional(clap).given(), **nothing)
 
 
 def save(model: RetrievalUnet, folder: Path) -> None:
     """Write `folder`/retrieval, beside `folder`/unet of the pipeline that `pipeline.save` makes of `model.unet`."""
     model.retrieval.save_pretrained(folder / "retrieval")
-
-
-def save_unet(model: nn.Module, folder: Path) -> None:
-    """Write a U-Net alone, as `load` reads it: `folder`/unet, and of a `RetrievalUnet` what reads the tokens beside it."""
-    if isinstance(model, RetrievalUnet):
-        save(model, folder)
-        model = model.unet
-    model.save_pretrained(folder / "unet")
 
 
 def load(folder: Path) -> nn.Module:

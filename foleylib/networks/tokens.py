@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from foleylib.networks.clap import Clap, at_rate
+from foleylib.audio.io import at_rate
+from foleylib.networks.clap import Clap
 from foleylib.runtime import load_strictly
 
 

@@ -30,6 +30,7 @@ from foleylib.sampling.sampler import SamplerOptions
 from foleylib.stages import evaluators, neighbours
 from foleylib.stages.embedders import Embedders
 from foleylib.stages.finetune import training_key, tune
+from foleylib.stages.ldm import kept
 from foleylib.stages.reference import evenly, reference
 from foleylib.stages.sample import Drawer, corpus_front_end
 
@@ -243,15 +244,12 @@ class Model:
 
     @cached_property
     def unet(self) -> nn.Module:
-        folder = self.scratch / f"{self.key}-model"
-        if not folder.is_dir():
-            start, parts = retrieval.load(paths.RE_AUDIOLDM), load_parts(paths.FOUNDATION)
-            how = {"scratch": self.scratch / self.key, "common": self.common, "start": start}
-            part = folder.with_suffix(".part")
-            shutil.rmtree(part, ignore_errors=True)
-            retrieval.save_unet(tune(self.system, self.seed, self.cfg, parts, **how).unet, part)
-            part.rename(folder)
-        return retrieval.load(folder)
+        return kept(self.scratch / f"{self.key}-model", self._train)
+
+    def _train(self) -> nn.Module:
+        start, parts = retrieval.load(paths.RE_AUDIOLDM), load_parts(paths.FOUNDATION)
+        how = {"scratch": self.scratch / self.key, "common": self.common, "start": start}
+        return tune(self.system, self.seed, self.cfg, parts, **how).unet
 
 
 def _scored(model: Model, variant: str, caption: int, bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -28,7 +28,9 @@ SCORES = {  # of the tables, with their embedder: those of the paper first
     "event_order": "detector",
     "event_ordered": "detector",
 }
-COMPARED = {name: embedder for name, embedder in SCORES.items() if name != "event_ordered"}  # that one says how many clips
+COMPARED = {
+    name: embedder for name, embedder in SCORES.items() if name != "event_ordered"
+}  # that one says how many clips
 BY_CLASS = {"clap_score": "clap", "event_recall": "detector"}
 NEAREST = {"nearest_clap": "clap", "nearest_mel": "mel"}
 OWN = "own"  # the variant of the neighbours that a model was trained with

@@ -36,6 +36,7 @@ class Corpus(Section):
     folds: dict[Literal["train", "val", "test"], list[Positive]] | None = None
     split_fractions: dict[Literal["train", "val", "test"], Share] | None = None
     rate: Literal[16000, 24000, 32000, 48000]
+    rates: list[Literal[16000, 24000, 32000, 48000]] | None = None  # of its features, resampled; its own without
     seconds: Annotated[float, Field(gt=0, le=60)]
     padding: Literal["dataset", "center"]  # of the mel front end, see audio.mel
     fit: Literal["repeat", "pad"] = "repeat"
@@ -66,6 +67,15 @@ class Corpus(Section):
             raise ValueError(f"a corpus of kind '{self.kind}' has no 'scenes': they are made of sound models")
         if self.kind == "synthetic" and self.archive is not None:
             raise ValueError("a corpus of kind 'synthetic' has no 'archive': it is made here")
+        return self
+
+    @model_validator(mode="after")
+    def _rates_fit(self):
+        given = self.rates
+        if given is not None and (sorted(set(given)) != given or given[-1:] != [self.rate] or len(given) < 2):
+            raise ValueError(
+                f"rates {given}: give two or more in rising order, up to the rate {self.rate} of the clips"
+            )
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from foleylib import paths
 from foleylib.params.base import Count, Positive, Section
 from foleylib.params.corpora import HOPS_PER_SECOND, Corpus
 from foleylib.params.foundation import Foundation
-from foleylib.params.retrieval import ReAudioLdm, Retrieval
+from foleylib.params.retrieval import Read, ReAudioLdm, Retrieval
 from foleylib.params.runs import (
     Control,
     Detector,
@@ -25,6 +25,7 @@ from foleylib.params.runs import (
     Sampling,
     Selection,
 )
+from foleylib.params.src_gaudio import Combined, SrcGaudio
 from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Sensitivity, System, Targets, Transfer
 
 
@@ -54,6 +55,8 @@ class Params(Section):
     sensitivity: Sensitivity
     retrieval: Retrieval
     re_audioldm: ReAudioLdm
+    src_gaudio: SrcGaudio
+    combined: Combined
     listening: Listening
     evaluators: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Evaluator]
     evaluate: Evaluate
@@ -130,6 +133,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _corpora_fit(self):
         users = {name: getattr(self, name) for name in ("foundation", "judge", "detector", "latent_clap", "sampling")}
+        users |= {"src_gaudio": self.src_gaudio, "combined": self.combined}
         users |= {"re_audioldm": self.re_audioldm, "lambda_sweep": self.lambda_sweep, "targets": self.targets}
         users |= {f"systems.{name}": system for name, system in self.systems.items()}
         for where, section in users.items():
@@ -149,7 +153,8 @@ class Params(Section):
                 )
         aside = {rates.corpus} - {section.corpus for section in users.values()} if rates is not None else set()
         for name, other in self.corpora.items():
-            differs = any(getattr(other, key) != getattr(base, key) for key in ("rate", "seconds", "padding"))
+            keys = ("seconds", "padding") if other.rates else ("rate", "seconds", "padding")
+            differs = any(getattr(other, key) != getattr(base, key) for key in keys)
             if name not in aside and differs:
                 raise ValueError(
                     f"corpora.{name}: rate, seconds or padding differs from that of corpora.{self.foundation.corpus}, "
@@ -189,11 +194,15 @@ class Params(Section):
         users = {"re_audioldm.pretrained.retrieval": (ours.corpus, ours.pretrained.retrieval)}
         users |= {f"re_audioldm.models.{name}": (ours.corpus, reads) for name, reads in ours.models.items()}
         users |= {f"systems.{name}.retrieval": (own.corpus, own.retrieval) for name, own in self.systems.items()}
+        users["combined.reads"] = (self.combined.corpus, self.combined.reads)
+        users["src_gaudio"] = (self.src_gaudio.corpus, Read(audio=False))  # the tokens of its captions
         for where, (corpus, reads) in users.items():
             if reads is None:
                 continue
             if corpus not in found.corpora:
-                raise ValueError(f"{where} reads neighbours in corpus '{corpus}': name it in retrieval.corpora")
+                raise ValueError(
+                    f"{where} reads neighbours or tokens of corpus '{corpus}': name it in retrieval.corpora"
+                )
             if reads.k > found.search.top:
                 raise ValueError(
                     f"{where}.k {reads.k} is more than retrieval.search.top, {found.search.top}: raise that"
@@ -203,6 +212,42 @@ class Params(Section):
                     raise ValueError(
                         f"{where} reads {kind} tokens, which retrieval.tokens leaves out: name a network there"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _rates_fit(self):
+        base = self.corpus_of("foundation").rate
+        told = {"src_gaudio": self.src_gaudio.corpus, "combined": self.combined.corpus}
+        told |= {f"systems.{name}": own.corpus for name, own in self.systems.items() if own.rates}
+        for where, name in told.items():
+            if base not in (self.corpora[name].rates or []):
+                raise ValueError(
+                    f"{where} is told the sampling rate: give corpora.{name} its 'rates', {base} of the foundation among them"
+                )
+        if self.combined.corpus != self.src_gaudio.corpus:
+            raise ValueError("combined.corpus must be src_gaudio.corpus: both are scored on the same clips")
+        known = self.corpora[self.combined.corpus].rates
+        if not set(self.combined.rates) <= set(known):
+            raise ValueError(f"combined.rates {self.combined.rates} are not all among those of its corpus, {known}")
+        if not set(self.combined.reads.kinds) <= set(self.re_audioldm.pretrained.retrieval.kinds):
+            raise ValueError("combined.reads has a kind of tokens that re_audioldm.pretrained.retrieval leaves out")
+        served = {own.rate for own in self.src_gaudio.vocoders.values()}
+        if absent := sorted(set(self.corpora[self.src_gaudio.corpus].rates) - served):
+            raise ValueError(f"src_gaudio.vocoders has none for {', '.join(map(str, absent))} Hz")
+        for name, own in self.src_gaudio.vocoders.items():
+            if own.source == "foundation" and own.rate != base:
+                raise ValueError(
+                    f"src_gaudio.vocoders.{name}: the foundation's vocoder is for {base} Hz, not {own.rate}"
+                )
+        users = {f"systems.{name}": own.corpus for name, own in self.systems.items()}
+        users |= {"foundation": self.foundation.corpus, "sampling": self.sampling.corpus, "judge": self.judge.corpus}
+        users |= {"detector": self.detector.corpus, "re_audioldm": self.re_audioldm.corpus}
+        users |= {f"transfer ({name})": name for name in {*self.transfer.untuned, *self.transfer.corpora}}
+        for where, name in users.items():
+            if self.corpora[name].rates and where not in told:
+                raise ValueError(
+                    f"{where}: corpora.{name} has several 'rates', which it is not told; name another corpus there"
+                )
         return self
 
     @model_validator(mode="after")
@@ -236,9 +281,10 @@ class Params(Section):
                 raise ValueError(
                     f"runs.{name}: systems.{system} has another corpus than sampling, '{self.sampling.corpus}'"
                 )
-            if system is not None and self.systems[system].retrieval:
+            if system is not None and (self.systems[system].retrieval or self.systems[system].rates):
                 raise ValueError(
-                    f"runs.{name}: systems.{system} reads neighbours, which the sample stage does not give; take the run out"
+                    f"runs.{name}: systems.{system} reads neighbours or a sampling rate, which the sample stage does not "
+                    "give; take the run out"
                 )
             if "corpus" in clips.sampling:
                 raise ValueError(f"runs.{name}.clips.sampling: all runs are of sampling.corpus; take 'corpus' out")

@@ -58,6 +58,7 @@ class System(Section):
     tuning: bool = False
     loss: Loss = Loss()
     retrieval: Retrieved | None = None  # what it reads of its clips' neighbours (re-audioldm)
+    rates: bool = False  # whether it is told the sampling rate (src-gaudio); its corpus has several
     seeds: Seeds | None = None  # others than finetune.seeds
 
 

@@ -68,7 +68,7 @@ def write_provenance(
         "seed": cfg.seed,
         "device": str(pick_device(cfg.device)),
         "seconds": round(seconds),
-        "held_out": {k: round(float(v), 5) for k, v in last.items()},
+        "held_out": {k: round(float(v), 5) for k, v in last.items() if not isinstance(v, str)},
     }
     write_json(folder / "provenance.json", provenance | ({"start": start} if start else {}))
 
@@ -164,14 +164,15 @@ def _hashes(folder: Path) -> list[str]:
 
 
 def pack() -> None:
-    """Copy what was trained here (foundation, Latent CLAP encoder, judge, detector, the U-Net of re-audioldm) to
-    data/bundled, as float16, of a pipeline the U-Net alone; prints what.
+    """Copy what was trained here (foundation, vocoders, Latent CLAP encoder, judge, detector, the U-Nets of re-audioldm and
+    src-gaudio) to data/bundled, as float16, of a pipeline the U-Net alone; prints what.
 
     SHA-256 and commit are noted in provenance.json. Parts that came from the bundle are left alone.
     """
     head = ["git", "rev-parse", "HEAD"]
     commit = subprocess.run(head, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    folders = [*sorted(paths.FOUNDATION.glob("*")), paths.LATENT_CLAP, paths.JUDGE, paths.DETECTOR, paths.RE_AUDIOLDM]
+    folders = [*sorted(paths.FOUNDATION.glob("*")), *sorted(paths.VOCODERS.glob("*"))]
+    folders += [paths.LATENT_CLAP, paths.JUDGE, paths.DETECTOR, paths.RE_AUDIOLDM, paths.SRC_GAUDIO]
     for file in filter(Path.is_file, (folder / "provenance.json" for folder in folders)):
         source, out, provenance = file.parent, paths.BUNDLED / file.parent.name, json.loads(file.read_text())
         if "commit" in provenance:  # noted by an earlier packing

@@ -27,14 +27,20 @@ class Embedders:
         self.clap = load_clap(cfg)
         self.texts = class_rows(cfg).query("target >= 0").prompt  # the corpus' own, whatever a model was prompted with
 
-    def embed(self, manifest: pd.DataFrame, waves: np.ndarray) -> Embeddings:
-        """Embeddings of clips [shape=(N, T)] and of the prompts of their classes, or without a class of their own."""
-        rate = self.cfg.corpus_of("sampling").rate
+    def embed(self, manifest: pd.DataFrame, waves: np.ndarray, rate: int | None = None) -> Embeddings:
+        """Embeddings of clips [shape=(N, T)] and of the prompts of their classes, or without a class of their own.
+
+        Clips have the rate of the sampled corpus. Where they have another, `rate`, each network hears them resampled to its
+        own: what lies above is not scored.
+        """
+        own = self.cfg.corpus_of("sampling").rate if rate is None else rate
         labels, prompts = list(manifest.label), list(manifest.label.map(self.texts).fillna(manifest.prompt))
-        embedded = embed_clips(waves, labels, prompts, judge=self.judge, clap=self.clap, rate=rate)
+        embedded = embed_clips(
+            waves, labels, prompts, judge=self.judge, clap=self.clap, rate=own, resampled=rate is not None
+        )
         embedded.arrays["id"] = np.array(manifest.id.tolist())
         if self.further:
-            found = embed_with(self.further, waves, [rate] * len(waves), texts=prompts)
+            found = embed_with(self.further, waves, [own] * len(waves), texts=prompts)
             for name, evaluated in found.items():
                 embedded.arrays |= evaluated.arrays(name)
         return embedded

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from foleylib import paths
+from foleylib.audio.io import at_rate
 from foleylib.audio.mel import LogMel, front_end
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets.features import encode_moments, read_key
@@ -19,7 +20,7 @@ from foleylib.runtime import fingerprint, pick_device, progress, weights_sha256,
 
 
 def make(corpus: str, cfg: Params) -> Path:
-    """Compute data/features/`corpus` with the foundation's VAE and CLAP, at the rate and front end of the corpus."""
+    """Compute data/features/`corpus` with the foundation's VAE and CLAP, at the rates and front ends of the corpus."""
     settings = cfg.entry("corpora", corpus)
     models = fingerprint(*(weights_sha256(paths.FOUNDATION / part) for part in ("clap", "vae")))
     out = paths.FEATURES / corpus
@@ -28,7 +29,8 @@ def make(corpus: str, cfg: Params) -> Path:
         out,
         autoencoder=vaes.load(paths.FOUNDATION / "vae"),
         clap=claps.load(paths.FOUNDATION / "clap"),
-        log_mel=front_end(settings.rate, settings.padding),
+        log_mels=[front_end(rate, settings.padding) for rate in settings.rates or [settings.rate]],
+        rate=settings.rate,
         models=models,
         batch_size=cfg.features.batch_size,
         device=cfg.device,
@@ -37,55 +39,82 @@ def make(corpus: str, cfg: Params) -> Path:
 
 
 def compute(
-    corpus: Path, out: Path, *, autoencoder, clap, log_mel: LogMel, models: str, batch_size: int, device: str = "auto"
+    corpus: Path,
+    out: Path,
+    *,
+    autoencoder,
+    clap,
+    log_mels: list[LogMel],
+    rate: int,
+    models: str,
+    batch_size: int,
+    device: str = "auto",
 ) -> None:
     """Write `out`: moments.npy [N, 2C, T, F], audio.npy and text.npy [N, D] of unit norm, index.parquet, features.json.
 
-    `corpus` is a folder written by `corpora.prepare`; `models`, the SHA-256 of the weights behind the features, makes
-    with the clips, their prompts and the front end the key in features.json. Nothing is done where `out` has that key.
-    Where a clip has several captions, captions.npy [N, K, D] and caption_count.npy [N] have all of them, and the key
-    their fingerprint. An array of another name is a condition of the U-Net, a field of `diffusion.condition.Condition`.
+    `corpus` is a folder written by `corpora.prepare`, of clips at `rate` Hz; `models`, the SHA-256 of the weights behind
+    the features, makes with the clips, their prompts and the front ends the key in features.json. Nothing is done where
+    `out` has that key. Where a clip has several captions, captions.npy [N, K, D] and caption_count.npy [N] have all of
+    them, and the key their fingerprint. An array of another name is a condition of the U-Net, a field of
+    `diffusion.condition.Condition`.
+
+    With front ends of several rates, to which the clips are resampled, the rows of a clip, one a rate, follow each other,
+    and rate.npy [N] has their rates in Hz.
     """
     manifest = manifests.load(corpus)
     said = manifests.captions(corpus, manifest)
     several = max(map(len, said)) > 1
     key = {"corpus": manifests.digest(manifest), "prompts": fingerprint(manifest[["id", "prompt"]].to_dict("list"))}
-    key |= {"models": models, "mel": asdict(log_mel.config)} | ({"captions": fingerprint(said)} if several else {})
+    key |= {"models": models, "mel": asdict(log_mels[0].config)} | ({"captions": fingerprint(said)} if several else {})
+    key |= {"further": [asdict(log_mel.config) for log_mel in log_mels[1:]]} if len(log_mels) > 1 else {}
     if read_key(out) == key:
         return
     device = pick_device(device)
-    autoencoder, clap, log_mel = autoencoder.to(device).eval(), clap.to(device).eval(), log_mel.to(device)
-    rate = log_mel.config.rate
+    autoencoder, clap, log_mels = (
+        autoencoder.to(device).eval(),
+        clap.to(device).eval(),
+        [m.to(device) for m in log_mels],
+    )
+    rates = [log_mel.config.rate for log_mel in log_mels]
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
 
     # Text embeddings, of each different text once.
-    np.save(part / "text.npy", _embedded(list(manifest.prompt), clap))
+    def save(name: str, rows: np.ndarray) -> None:
+        np.save(part / f"{name}.npy", np.repeat(rows, len(rates), axis=0))
+
+    save("text", _embedded(list(manifest.prompt), clap))
     if several:
         counts = np.array([len(own) for own in said])
         captions = np.zeros((len(said), counts.max(), clap.dim), dtype=np.float32)
         captions[np.arange(counts.max()) < counts[:, None]] = _embedded([text for own in said for text in own], clap)
-        np.save(part / "captions.npy", captions)
-        np.save(part / "caption_count.npy", counts)
+        save("captions", captions)
+        save("caption_count", counts)
+    if len(rates) > 1:
+        np.save(part / "rate.npy", np.tile(np.array(rates, dtype=np.float32), len(manifest)))
 
     # What is computed from the sound, batch by batch into arrays on disk.
     arrays, start = {}, 0
     batches = manifests.iter_waves(corpus, manifest, batch_size)
     for waves in progress(batches, desc=f"features {corpus.name}", total=-(-len(manifest) // batch_size)):
         waves = torch.from_numpy(waves).to(device)
-        values = {"moments": encode_moments(autoencoder, log_mel(waves)), "audio": clap.embed_audio(waves, rate)}
+        at_rates = [at_rate(waves, rate, wanted).to(device) for wanted in rates]
+        moments = [encode_moments(autoencoder, log_mel(own)) for log_mel, own in zip(log_mels, at_rates)]
+        values = {"moments": torch.stack(moments, dim=1).flatten(0, 1)}  # the rates of a clip one after the other
+        values |= {"audio": clap.embed_audio(waves, rate).repeat_interleave(len(rates), dim=0)}
         for name, value in values.items():
             value = value.cpu().numpy()
             if name not in arrays:
-                shape = (len(manifest), *value.shape[1:])
+                shape = (len(manifest) * len(rates), *value.shape[1:])
                 arrays[name] = np.lib.format.open_memmap(part / f"{name}.npy", "w+", value.dtype, shape)
             arrays[name][start : start + len(value)] = value
-        start += len(waves)
+        start += len(waves) * len(rates)
     for array in arrays.values():
         array.flush()
 
-    manifest[["id", "split", "label", "target", "prompt"]].to_parquet(part / "index.parquet", index=False)
+    index = manifest[["id", "split", "label", "target", "prompt"]]
+    index.loc[index.index.repeat(len(rates))].to_parquet(part / "index.parquet", index=False)
     write_json(part / "features.json", key)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(part, out)

@@ -15,7 +15,7 @@ from foleylib.datasets import manifest as manifests
 from foleylib.datasets.features import read_key, training_splits
 from foleylib.diffusion.latent_clap_loss import LatentClapLoss
 from foleylib.diffusion.loss import DiffusionLoss
-from foleylib.networks import latent_clap, retrieval
+from foleylib.networks import latent_clap, rates, retrieval
 from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
@@ -107,16 +107,20 @@ def tune(
 
     # The model: a U-Net, which reads what is retrieved and stands behind a tuning layer where the system has these.
     unet = initial_unet(system, seed, cfg) if start is None else start
-    if system.retrieval is not None:
-        for split, latents in data.items():
+    if system.rates:
+        unet = rates.add_to(unet, seed=seed)
+    for split, latents in data.items():
+        if system.retrieval is not None:
             latents.conditions |= neighbours.of_split(system.corpus, split, system.retrieval, cfg)
+        if not system.rates:  # clips of a corpus of several rates, of which it is not told
+            latents.conditions.pop("rate", None)
     tuning = unets.TuningLayer(clap.dim, noise=common.tuning_noise, seed=seed) if system.tuning else None
     model = unet if tuning is None else unets.TunedUnet(unet, tuning)
 
     lclap = _latent_clap_loss(common, abar, scale, cfg.device) if system.loss.lclap else None
-    rates = {"condition_dropout": common.condition_dropout, "retrieval_dropout": common.retrieval_dropout}
+    dropout = {"condition_dropout": common.condition_dropout, "retrieval_dropout": common.retrieval_dropout}
     nothing = retrieval.unconditional(clap, unet)
-    loss = DiffusionLoss(abar, nothing, scale, snr_gamma=common.snr_gamma, latent_clap=lclap, **rates)
+    loss = DiffusionLoss(abar, nothing, scale, snr_gamma=common.snr_gamma, latent_clap=lclap, **dropout)
     job = Job(seed, scratch, cfg.device, cfg.precision)
     check = None if validate is None else lambda: validate(unet)
     options = {"lambda_lclap": system.loss.lclap, "held_out": data.get("val"), "validate": check}
@@ -159,9 +163,11 @@ def _latent_clap_loss(common: Finetune, abar: torch.Tensor, scale: float, device
 
 
 def training_key(system: System, common: Finetune, seed: int, cfg: Params) -> str:
-    """Changes with all that changes the fine-tuned weights."""
-    own = system.model_copy(update={"seeds": None})
-    shared = common.model_copy(update={"seeds": [0]})
+    """Changes with all that changes the fine-tuned weights.
+
+    Of system and common settings it knows what is not the default, so that a new kind of setting leaves it as it is.
+    """
+    own, shared = (part.model_dump(mode="json", exclude_defaults=True, exclude={"seeds"}) for part in (system, common))
     used = [paths.FOUNDATION / system.init / "unet"] if system.pretrained else []
     used += [paths.LATENT_CLAP] if system.loss.lclap else []
     weights = [weights_sha256(folder) for folder in used]
@@ -174,10 +180,8 @@ def training_key(system: System, common: Finetune, seed: int, cfg: Params) -> st
 
 def _save(out: Path, tuned: Tuned, cfg: Params, parts: dict) -> None:
     shutil.rmtree(out, ignore_errors=True)
-    reads = isinstance(tuned.unet, retrieval.RetrievalUnet)
-    save_with_parts(out, tuned.unet.unet if reads else tuned.unet, cfg, parts)
-    if reads:
-        retrieval.save(tuned.unet, out)
+    save_with_parts(out, rates.bare(tuned.unet), cfg, parts)
+    rates.save_beside(tuned.unet, out)
     if tuned.tuning is not None:
         unets.save_tuning(tuned.tuning, out)
     write_json(out / "prompts.json", tuned.prompts)

@@ -1,15 +1,18 @@
 """What pre-training and fine-tuning of the latent diffusion model share."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
 
 from foleylib.audio.mel import front_end
 from foleylib.datasets.features import Latents
 from foleylib.diffusion.loss import DiffusionLoss, held_out_loss
 from foleylib.diffusion.process import schedule
+from foleylib.networks import rates
 from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import save
 from foleylib.params.settings import Params
@@ -26,16 +29,28 @@ def fit_unet(
     lambda_lclap: float = 0.0,
     held_out: Latents | None = None,
     validate: Callable[[], dict] | None = None,
+    best: bool = False,
 ) -> pd.DataFrame:
     """Train (or fine-tune) `unet` in place on cached latents; returns the history. `settings` is `params.base.Train`.
 
     The weighted sum of the loss' terms is L_DDPM + lambda_lclap L_LCLAP (Eq. 4 of latent-clap-loss). Validation is the
-    error on the clips `held_out`, or what `validate` returns.
+    error on the clips `held_out`, or what `validate` returns; with `best`, the weights are those of its least "ddpm".
     """
     if held_out is not None:
         validate = validate or (lambda: held_out_loss(unet, held_out, loss.alphas_bar))
     trainable = Trainable(unet, loss, {"ddpm": 1.0, "lclap": lambda_lclap})
-    return fit({"unet": trainable}, data.__getitem__, len(data), settings, job, validate=validate)
+    best_of = "ddpm" if best and validate is not None else None
+    return fit({"unet": trainable}, data.__getitem__, len(data), settings, job, validate=validate, best=best_of)
+
+
+def kept(folder: Path, make: Callable[[], nn.Module]) -> nn.Module:
+    """The U-Net of a folder; made and saved there at once unless it is, so that a killed run goes on without it."""
+    if not folder.is_dir():
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        rates.save_unet(make().cpu(), part)
+        part.rename(folder)
+    return rates.load(folder)
 
 
 def alphas_bar(cfg: Params) -> torch.Tensor:

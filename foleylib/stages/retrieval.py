@@ -9,7 +9,7 @@ from foleylib import paths
 from foleylib.datasets import features
 from foleylib.datasets.features import Latents, training_splits
 from foleylib.diffusion.loss import DiffusionLoss, errors_by_level
-from foleylib.networks import retrieval
+from foleylib.networks import rates, retrieval
 from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.retrieval import ReAudioLdm
@@ -69,7 +69,7 @@ def train(cfg: Params) -> None:
     key = fingerprint(settings, cfg.seed, cfg.precision, *models, *inputs)
     job = Job(cfg.seed, paths.SCRATCH / "re_audioldm-pretrained" / key, cfg.device, cfg.precision)
     history = fit_unet(unet, data["train"], loss, settings.train, job, held_out=data.get("val"))
-    retrieval.save_unet(unet.cpu(), paths.RE_AUDIOLDM)
+    rates.save_unet(unet.cpu(), paths.RE_AUDIOLDM)
     seconds = time.perf_counter() - begin
     bundle.write_provenance(paths.RE_AUDIOLDM, settings, corpus, cfg, seconds, history)
     job.forget()

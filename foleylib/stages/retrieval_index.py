@@ -35,7 +35,7 @@ def compute(corpus: Path, cached: Path, out: Path, settings: Search) -> None:
     Nothing is done where `out` has that key.
     """
     manifest = manifests.load(corpus)
-    index, arrays = features.load(cached)
+    index, arrays = features.load_once(cached)
     if list(index.id) != list(manifest.id):
         raise ValueError(f"{cached} was made from other clips than {corpus}; run the features stage again")
     unknown = sorted(set(manifest.split) - set(retrieval.SPLITS))

@@ -54,7 +54,7 @@ def fit_vocoder(settings, waves, log_mel: LogMel, vae, job: Job, *, initial=None
     held_out : clips [shape=(N, T)] whose mel error is logged while training.
     """
     mel, start = log_mel.config, settings.adversarial_from
-    generator_net = initial or _new_generator(settings, mel, job.seed)
+    generator_net = initial or new_generator(settings, mel, job.seed)
     generator_net.apply_weight_norm()
     discriminators = Discriminators(
         width=settings.discriminator_width,
@@ -99,7 +99,8 @@ def fit_vocoder(settings, waves, log_mel: LogMel, vae, job: Job, *, initial=None
     return vocoder.remove_weight_norm(generator_net).cpu().eval(), history
 
 
-def _new_generator(settings, mel: MelConfig, seed: int):
+def new_generator(settings, mel: MelConfig, seed: int):
+    """An untrained generator of a section `foundation.vocoder` for a front end."""
     own = settings.upsampling
     layers = {} if own is None else {"upsample_rates": own.rates, "upsample_kernels": own.kernels}
     config = vocoder.generator_config(mel.rate, n_mels=mel.n_mels, channels=settings.channels, **layers)
