@@ -2,8 +2,12 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy and torch are loaded: there are as many processes as threads are good for
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -15,6 +19,19 @@ RESTORED = {  # what the tests of stages need beside the rows of the smoke graph
     "runs": ["tuning_latent", "large"],
     "filters": ["ldm_filter"],
 }
+
+ON_THE_SMOKE_GRAPH = ("test_graph", "test_notebooks")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Among several processes, the tests of a file stay together, and those of the smoke graph are begun first: they take
+    as long as all others."""
+    if hasattr(config, "workerinput"):
+        for item in items:
+            group = "graph" if item.path.stem in ON_THE_SMOKE_GRAPH else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
+        items.sort(key=lambda item: item.path.stem not in ON_THE_SMOKE_GRAPH)
 
 
 @pytest.fixture(scope="session")
