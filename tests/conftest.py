@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy and torch are loaded: there are as many processes as threads are good for
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes; said before numpy and torch are loaded
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -23,14 +23,22 @@ RESTORED = {  # what the tests of stages need beside the rows of the smoke graph
 ON_THE_SMOKE_GRAPH = ("test_graph", "test_notebooks")
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """The tests of a file stay in one process, those of both files on the smoke graph in the same."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return "graph" if Path(file).stem in ON_THE_SMOKE_GRAPH else file
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Among several processes, the tests of a file stay together, and those of the smoke graph are begun first: they take
-    as long as all others."""
+    """Among several processes, the smoke graph is begun first: it takes as long as all other tests."""
     if hasattr(config, "workerinput"):
-        for item in items:
-            group = "graph" if item.path.stem in ON_THE_SMOKE_GRAPH else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
         items.sort(key=lambda item: item.path.stem not in ON_THE_SMOKE_GRAPH)
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from workspace import run
@@ -29,13 +30,21 @@ def nbval(workspace, report):
     return run(workspace, sys.executable, "-m", "pytest", *options, "-q", "-c", "/dev/null", str(report))
 
 
+@pytest.fixture(scope="module")
+def checks(smoke):
+    """What nbval will say of each paper's report; two are checked at a time."""
+    pool = ThreadPoolExecutor(2)
+    yield {paper: pool.submit(nbval, smoke, smoke / "reports" / f"{paper}.ipynb") for paper in PAPERS}
+    pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("paper", PAPERS)
-def test_paper_notebook_gives_the_same_tables_again(smoke, paper):
+def test_paper_notebook_gives_the_same_tables_again(smoke, checks, paper):
     report = smoke / "reports" / f"{paper}.ipynb"
     cells = [cell for cell in json.loads(report.read_text())["cells"] if cell["cell_type"] == "code"]
     marked = [cell for cell in cells if "NBVAL_CHECK_OUTPUT" in "".join(cell["source"])]
     assert marked and all(cell["outputs"] for cell in marked)
-    assert re.search(rf"{len(cells)} passed", nbval(smoke, report))
+    assert re.search(rf"{len(cells)} passed", checks[paper].result())
 
 
 def test_a_number_that_differs_is_seen(smoke, tmp_path):
