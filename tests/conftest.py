@@ -197,6 +197,17 @@ def inside(root, patch):
     return paths
 
 
+def furnish(paths, tiny_models):
+    """Put the tiny foundation and an untrained judge where a project has them."""
+    import shutil
+
+    from foleylib.networks import judge
+
+    shutil.copytree(tiny_models, paths.FOUNDATION)
+    network = judge.build(["DogBark", "Rain"], rate=16000, widths=(4, 8), embedding_dim=8, seed=0)
+    network.save_pretrained(paths.JUDGE)
+
+
 @pytest.fixture(scope="module")
 def project(tiny, tiny_root, tiny_corpus, tiny_models, tiny_paths_module):
     """The tiny project with features, judge and Latent CLAP encoder, the systems `ldm` and `tuning` trained, sampled
@@ -223,9 +234,8 @@ def project(tiny, tiny_root, tiny_corpus, tiny_models, tiny_paths_module):
 def scenes(tiny, tiny_models, tmp_path_factory):
     """Settings of a project of its own whose corpus "scenes" has features, neighbours and tokens; pre-training of
     re-audioldm is yet to come."""
-    import shutil
 
-    from foleylib.networks import detector, judge
+    from foleylib.networks import detector
     from foleylib.stages import corpora, features, retrieval_index, tokens
 
     root, own = tmp_path_factory.mktemp("scenes"), tiny.model_dump()
@@ -247,10 +257,7 @@ def scenes(tiny, tiny_models, tmp_path_factory):
     cfg = type(tiny).model_validate(own)
     with pytest.MonkeyPatch.context() as patch:
         paths = inside(root, patch)
-        shutil.copytree(tiny_models, paths.FOUNDATION)
-        judge.build(["DogBark", "Rain"], rate=16000, widths=(4, 8), embedding_dim=8, seed=0).save_pretrained(
-            paths.JUDGE
-        )
+        furnish(paths, tiny_models)
         network = detector.build(["Bell", "DogBark", "Rain"], rate=16000, widths=(4, 8), seed=0)
         network.thresholds.fill_(0.45)
         network.save_pretrained(paths.DETECTOR)
@@ -264,9 +271,8 @@ def scenes(tiny, tiny_models, tmp_path_factory):
 def wide(tiny, tiny_models, tmp_path_factory):
     """Settings of a project of its own whose corpus "wide" has features at 16 and 48 kHz, neighbours and tokens, and what
     re-audioldm's models start from; pre-training of src-gaudio is yet to come."""
-    import shutil
 
-    from foleylib.networks import judge, latent_clap, rates, retrieval
+    from foleylib.networks import latent_clap, rates, retrieval
     from foleylib.stages import corpora, features, neighbours, retrieval_index, tokens
 
     root, own = tmp_path_factory.mktemp("wide"), tiny.model_dump()
@@ -290,10 +296,7 @@ def wide(tiny, tiny_models, tmp_path_factory):
     cfg = type(tiny).model_validate(own)
     with pytest.MonkeyPatch.context() as patch:
         paths = inside(root, patch)
-        shutil.copytree(tiny_models, paths.FOUNDATION)
-        judge.build(["DogBark", "Rain"], rate=16000, widths=(4, 8), embedding_dim=8, seed=0).save_pretrained(
-            paths.JUDGE
-        )
+        furnish(paths, tiny_models)
         config = latent_clap.LatentClapConfig(widths=(4, 4, 8, 8), dim=48, scale=0.7)
         latent_clap.build(config, seed=0).save_pretrained(paths.LATENT_CLAP)
         corpora.make("wide", cfg)
