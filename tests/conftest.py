@@ -234,7 +234,6 @@ def project(tiny, tiny_root, tiny_corpus, tiny_models, tiny_paths_module):
 def scenes(tiny, tiny_models, tmp_path_factory):
     """Settings of a project of its own whose corpus "scenes" has features, neighbours and tokens; pre-training of
     re-audioldm is yet to come."""
-
     from foleylib.networks import detector
     from foleylib.stages import corpora, features, retrieval_index, tokens
 
@@ -271,7 +270,6 @@ def scenes(tiny, tiny_models, tmp_path_factory):
 def wide(tiny, tiny_models, tmp_path_factory):
     """Settings of a project of its own whose corpus "wide" has features at 16 and 48 kHz, neighbours and tokens, and what
     re-audioldm's models start from; pre-training of src-gaudio is yet to come."""
-
     from foleylib.networks import latent_clap, rates, retrieval
     from foleylib.stages import corpora, features, neighbours, retrieval_index, tokens
 
