@@ -8,8 +8,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import warm_kernel
 from workspace import environment, make_workspace
+
+import warm_kernel
 
 GRAPH = pytest.StashKey["Graph"]()
 
@@ -22,7 +23,7 @@ class Graph:
 
     def __init__(self, workspace: Path):
         self.workspace, self.log, self.process, self.problem = workspace, workspace.with_suffix(".log"), None, None
-        self.kernels = warm_kernel.start(workspace.with_suffix(".kernel"))
+        warm_kernel.start(workspace.with_suffix(".kernel"))
         try:
             make_workspace(workspace)
         except pytest.fail.Exception as error:  # told by the tests that wait for the graph, not instead of all others
@@ -50,7 +51,6 @@ class Graph:
         """Kill what is left of it."""
         import psutil
 
-        self.kernels.kill()
         if self.process is not None and self.process.poll() is None:
             left = psutil.Process(self.process.pid).children(recursive=True)
             for process in [self.process, *left]:

@@ -113,9 +113,10 @@ def test_conda_environment_installs_the_same_pins(project):
 def test_what_is_imported_is_pinned(pins):
     """No module leans on a package that only another package happens to bring along."""
     distributions = packages_distributions()
-    known = {*sys.stdlib_module_names, "foleylib", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    beside = [*ROOT.glob("*.py"), *(ROOT / "tests").glob("*.py")]
+    known = {*sys.stdlib_module_names, "foleylib", "benchmarks", *(path.stem for path in beside)}
     undeclared = {}
-    for path in sorted([*(ROOT / "foleylib").rglob("*.py"), *(ROOT / "tests").glob("*.py")]):
+    for path in sorted([*(ROOT / "foleylib").rglob("*.py"), *beside]):
         for name in imported(ast.parse(path.read_text(encoding="utf8"))) - known:
             if not pins.keys() & {canonical(d) for d in distributions.get(name, [name])}:
                 undeclared.setdefault(name, path.name)

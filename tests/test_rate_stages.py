@@ -21,6 +21,7 @@ from foleylib.papers import combined, combined_pages, src_gaudio, src_gaudio_pag
 from foleylib.runtime import weights_sha256
 from foleylib.stages import bundle, finetune, rate_vocoder
 from foleylib.stages import rates as stage
+from foleylib.stages.retrieval_tuned import Tuned
 
 RATES = [16000, 48000]
 
@@ -111,7 +112,7 @@ def test_the_least_validation_loss_is_what_stays(cfg, tmp_path):
     from foleylib.train import Job
 
     data = stage.splits(cfg, RATES)
-    train = cfg.src_gaudio.pretrained.train.changed(steps=8, lr=0.1, validate_every=1, schedule="constant", warmup=0)
+    train = cfg.src_gaudio.pretrained.train.changed(steps=8, lr=0.2, validate_every=1, schedule="constant", warmup=0)
     unet = stage.new_unet(cfg)
     history = stage.fit(unet, data, cfg.src_gaudio.pretrained, train, cfg, Job(0, tmp_path / "job"))
     left = held_out_loss(unet, data["val"], alphas_bar(cfg))["ddpm"]
@@ -293,7 +294,7 @@ def test_steps_are_compared_on_validation_clips(cfg, tmp_path, capsys):
 
 
 def test_a_combined_model_loses_nothing_on_disk(cfg, tmp_path):
-    model = combined.Model("full", 0, cfg, tmp_path)
+    model = Tuned("full", combined.system_of("full", cfg), 0, cfg.combined, cfg, tmp_path)
     unet = model.unet
     again = rates.load(tmp_path / f"{model.key}-model")
     assert isinstance(again, rates.RateUnet) and rates.bare(again) is not again

@@ -14,7 +14,7 @@ from foleylib.datasets.retrieval import PROTOCOLS
 from foleylib.networks import retrieval as networks
 from foleylib.papers import re_audioldm
 from foleylib.papers.re_audioldm import Bench
-from foleylib.stages import features, retrieval, retrieval_index, tokens
+from foleylib.stages import features, retrieval, retrieval_index, retrieval_tuned, tokens
 
 VARIANTS = ["own", "off", "swapped", "full", "published"]
 
@@ -238,15 +238,15 @@ def test_killed_and_started_again_it_gives_the_same(cfg, compared, monkeypatch, 
 
         return until
 
-    target, name = {"training": (re_audioldm, "tune"), "scoring": (Bench, "score")}[where]
+    target, name = {"training": (retrieval_tuned, "tune"), "scoring": (Bench, "score")}[where]
     clips = {file: file.read_bytes() for file in (paths.SAMPLES / "re_audioldm").rglob("*.wav")}
     with monkeypatch.context() as patch:
         patch.setattr(target, name, killed(getattr(target, name)))
         with pytest.raises(KeyboardInterrupt):
             re_audioldm.compare(cfg)
-    trained, tune = [], re_audioldm.tune
+    trained, tune = [], retrieval_tuned.tune
     done = len(list((paths.SCRATCH / "re_audioldm").glob("*-model")))
-    monkeypatch.setattr(re_audioldm, "tune", lambda *args, **options: trained.append(1) or tune(*args, **options))
+    monkeypatch.setattr(retrieval_tuned, "tune", lambda *args, **options: trained.append(1) or tune(*args, **options))
     again = re_audioldm.compare(cfg)
     assert 0 < done and len(trained) == 6 - done  # what was trained before the kill is not trained again
     for before, after in zip(compared, again):
@@ -256,7 +256,7 @@ def test_killed_and_started_again_it_gives_the_same(cfg, compared, monkeypatch, 
 
 def test_models_start_from_the_pretrained_one_and_change_with_it(cfg, tmp_path):
     def model(name="both", seed=0, cfg=cfg):
-        return re_audioldm.Model(name, seed, cfg, tmp_path)
+        return re_audioldm.model_of(name, seed, cfg, tmp_path)
 
     both = model()
     assert (both.system.retrieval.width, both.system.retrieval.attention) == (8, "second")

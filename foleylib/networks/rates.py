@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from foleylib.networks import retrieval
+from foleylib.networks import unet as unets
 from foleylib.networks.folder import FolderMixin
 
 # Cross-attention to FLAN-T5-large in the first three levels down and the last three up, as Stable Diffusion and Tango have it.
@@ -105,33 +106,27 @@ def build(
     channels : width of each level; head_channels : channels of an attention head.
     text : channels of a text token. place : "time" or "token", where the rate enters.
     """
-    from diffusers import UNet2DConditionModel
-
     attended = len(channels) - 1
+    conditioning = {
+        "down_block_types": ["CrossAttnDownBlock2D"] * attended + ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * attended,
+        "cross_attention_dim": text,
+    }
+    unet = unets.of_size(channels, head_channels, layers, groups, latent_channels, seed, **conditioning)
+    return _with_rate(unet, RateConfig(place, channels[0], 4 * channels[0] if place == "time" else text), seed)
+
+
+def _with_rate(unet: nn.Module, config: RateConfig, seed: int) -> RateUnet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = UNet2DConditionModel(
-            in_channels=latent_channels,
-            out_channels=latent_channels,
-            block_out_channels=channels,
-            layers_per_block=layers,
-            norm_num_groups=groups,
-            down_block_types=["CrossAttnDownBlock2D"] * attended + ["DownBlock2D"],
-            up_block_types=["UpBlock2D"] + ["CrossAttnUpBlock2D"] * attended,
-            cross_attention_dim=text,
-            attention_head_dim=[max(1, c // head_channels) for c in channels],
-        )
-        width = 4 * channels[0] if place == "time" else text
-        return RateUnet(unet.to(memory_format=torch.channels_last), Rate(RateConfig(place, channels[0], width)))
+        return RateUnet(unet, Rate(config))
 
 
 def add_to(unet: nn.Module, *, seed: int = 0) -> RateUnet:
     """A U-Net (a `retrieval.RetrievalUnet` too) with a rate that changes nothing yet, added to its time embedding; it is
     changed in place."""
     channels = bare(unet).config.block_out_channels[0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return RateUnet(unet, Rate(RateConfig("time", channels, 4 * channels)))
+    return _with_rate(unet, RateConfig("time", channels, 4 * channels), seed)
 
 
 def bare(model: nn.Module) -> nn.Module:

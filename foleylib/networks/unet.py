@@ -36,9 +36,24 @@ def build(
     dim : size of the CLAP embedding.
     tokens : width of tokens that the second attention of each block reads; without, both are self-attention.
     """
+    attended = len(channels) - 1
+    conditioning = {
+        "down_block_types": ["DownBlock2D"] + ["CrossAttnDownBlock2D"] * attended,
+        "up_block_types": ["CrossAttnUpBlock2D"] * attended + ["UpBlock2D"],
+        "cross_attention_dim": tokens or channels,
+        "class_embed_type": "simple_projection",
+        "projection_class_embeddings_input_dim": dim,
+        "class_embeddings_concat": True,
+    }
+    return of_size(channels, head_channels, layers, groups, latent_channels, seed, **conditioning)
+
+
+def of_size(
+    channels: list[int], head_channels: int, layers: int, groups: int, latent_channels: int, seed: int, **conditioning
+):
+    """An untrained U-Net of diffusers; where it attends, and to what, is `conditioning`."""
     from diffusers import UNet2DConditionModel
 
-    attended = len(channels) - 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = UNet2DConditionModel(
@@ -47,13 +62,8 @@ def build(
             block_out_channels=channels,
             layers_per_block=layers,
             norm_num_groups=groups,
-            down_block_types=["DownBlock2D"] + ["CrossAttnDownBlock2D"] * attended,
-            up_block_types=["CrossAttnUpBlock2D"] * attended + ["UpBlock2D"],
-            cross_attention_dim=tokens or channels,
             attention_head_dim=[max(1, c // head_channels) for c in channels],
-            class_embed_type="simple_projection",
-            projection_class_embeddings_input_dim=dim,
-            class_embeddings_concat=True,
+            **conditioning,
         )
     return unet.to(memory_format=torch.channels_last)  # faster convolutions on CPU and GPU, same numbers
 

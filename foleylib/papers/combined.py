@@ -1,13 +1,12 @@
 """All parts in one model: tuning layer, latent CLAP loss, retrieval and sampling rate, and what each brings beside the others."""
 
 import shutil
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from foleylib import paths
 from foleylib.datasets import features
@@ -19,10 +18,9 @@ from foleylib.networks.pipeline import load_parts
 from foleylib.papers.src_gaudio import Bench, keep
 from foleylib.params.settings import Params
 from foleylib.params.systems import Loss, System
-from foleylib.runtime import fingerprint, in_parallel, step_generator, weights_sha256, write_csv
+from foleylib.runtime import fingerprint, in_parallel, step_generator, write_csv
 from foleylib.stages import neighbours
-from foleylib.stages.finetune import training_key, tune
-from foleylib.stages.ldm import kept
+from foleylib.stages.retrieval_tuned import Tuned
 
 # What is left out of the combined system; "none" is the plain LDM, trained on the same clips.
 LEFT_OUT = {
@@ -35,39 +33,16 @@ LEFT_OUT = {
 }
 
 
-class Model:
-    """The combined system with a part left out and one of the seeds, trained when it is first asked for, kept in `scratch`.
-
-    All start from re-audioldm's U-Net, which knows captions and neighbours at the lowest rate.
-    """
-
-    def __init__(self, name: str, seed: int, cfg: Params, scratch: Path):
-        settings = cfg.combined
-        self.name, self.seed, self.cfg, self.scratch = name, seed, cfg, scratch
-        self.system = system_of(name, cfg)
-        train = cfg.finetune.train.changed(steps=settings.steps, lr=settings.lr)
-        self.common = cfg.finetune.changed(train=train)
-        self.key = fingerprint(training_key(self.system, self.common, seed, cfg), weights_sha256(paths.RE_AUDIOLDM))
-
-    @cached_property
-    def unet(self) -> nn.Module:
-        return kept(self.scratch / f"{self.key}-model", self._train)
-
-    def _train(self) -> nn.Module:
-        start, parts = retrieval.load(paths.RE_AUDIOLDM), load_parts(paths.FOUNDATION)
-        how = {"scratch": self.scratch / self.key, "common": self.common, "start": start}
-        return tune(self.system, self.seed, self.cfg, parts, **how).unet
-
-    def given(self, bench: Bench, rate: int) -> Condition:
-        """What the model is told of each caption: the text of its class, its neighbours and the rate, as far as it has these."""
-        told, corpus, reads = {}, self.system.corpus, self.system.retrieval
-        told["embedding"] = bench.embedders.clap.embed_text(bench.asked).cpu()
-        if reads is not None:
-            rows = neighbours.find(corpus, self.cfg.retrieval.protocol)(list(bench.manifest.id), reads.k).rows
-            told |= read_rows(neighbours.conditions(corpus, reads, rows), np.arange(len(rows)))
-        if self.system.rates:
-            told["rate"] = torch.full((len(bench.asked),), float(rate))
-        return Condition(**told)
+def given(model: Tuned, bench: Bench, rate: int) -> Condition:
+    """What a model is told of each caption: the text of its class, its neighbours and the rate, as far as it has these."""
+    told, corpus, reads = {}, model.system.corpus, model.system.retrieval
+    told["embedding"] = bench.embedders.clap.embed_text(bench.asked).cpu()
+    if reads is not None:
+        rows = neighbours.find(corpus, model.cfg.retrieval.protocol)(list(bench.manifest.id), reads.k).rows
+        told |= read_rows(neighbours.conditions(corpus, reads, rows), np.arange(len(rows)))
+    if model.system.rates:
+        told["rate"] = torch.full((len(bench.asked),), float(rate))
+    return Condition(**told)
 
 
 def system_of(name: str, cfg: Params) -> System:
@@ -124,12 +99,13 @@ def _bench(cfg: Params) -> Bench:
 
 def _scores(bench: Bench, name: str, seed: int, scratch: Path) -> pd.DataFrame:
     """The scores of one model at each of `combined.rates`, whose clips are kept in `scratch`."""
-    cfg, model, tables = bench.whole, Model(name, seed, bench.whole, scratch), []
+    cfg, tables = bench.whole, []
+    model = Tuned(name, system_of(name, cfg), seed, cfg.combined, cfg, scratch)
     for rate in cfg.combined.rates:
         folder = scratch / fingerprint(model.key, rate, *bench.key)
         if not (folder / "scores.csv").is_file():
             nothing = retrieval.unconditional(bench.embedders.clap, model.unet)
-            waves = bench.draw(model.unet, model.given(bench, rate), nothing, rate=rate, seed=seed)
+            waves = bench.draw(model.unet, given(model, bench, rate), nothing, rate=rate, seed=seed)
             folder.mkdir(parents=True, exist_ok=True)
             np.save(folder / "clips.npy", waves.astype(np.float32))
             write_csv(bench.score(waves, rate), folder / "scores.csv")

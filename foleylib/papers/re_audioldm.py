@@ -21,7 +21,6 @@ from foleylib.evaluation.frechet import cosine_similarities
 from foleylib.evaluation.paired import paired_scores
 from foleylib.networks import detector, retrieval
 from foleylib.networks import pipeline as pipelines
-from foleylib.networks.pipeline import load_parts
 from foleylib.params.retrieval import Read
 from foleylib.params.settings import Params
 from foleylib.params.systems import System
@@ -29,9 +28,8 @@ from foleylib.runtime import clip_seeds, fingerprint, in_parallel, weights_sha25
 from foleylib.sampling.sampler import SamplerOptions
 from foleylib.stages import evaluators, neighbours
 from foleylib.stages.embedders import Embedders
-from foleylib.stages.finetune import training_key, tune
-from foleylib.stages.ldm import kept
 from foleylib.stages.reference import evenly, reference
+from foleylib.stages.retrieval_tuned import Tuned
 from foleylib.stages.sample import Drawer, corpus_front_end
 
 OWN = "own"  # the neighbours that a model was trained with
@@ -211,7 +209,7 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _answers(bench: Bench, name: str, seed: int, scratch: Path) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """The scores of one model under all that it is asked."""
-    model = Model(name, seed, bench.whole, scratch)
+    model = model_of(name, seed, bench.whole, scratch)
     return [_scored(model, *question, bench) for question in _questions(name, seed, bench.whole)]
 
 
@@ -225,40 +223,22 @@ def _questions(name: str, seed: int, cfg: Params) -> list[tuple[str, int]]:
     return asked
 
 
-class Model:
-    """One of the models with one of the seeds: what was pre-trained with every kind of retrieval, fine-tuned with its own.
-
-    It is trained when it is first asked for, and kept in `scratch`.
-    """
-
-    def __init__(self, name: str, seed: int, cfg: Params, scratch: Path):
-        settings = cfg.re_audioldm
-        self.name, self.seed, self.cfg, self.scratch = name, seed, cfg, scratch
-        self.reads = settings.models[name]
-        own = settings.pretrained.retrieval
-        read = None if self.reads is None else own.changed(**self.reads.model_dump())
-        self.system = System(corpus=settings.corpus, init="ldm", retrieval=read)
-        self.common = cfg.finetune.changed(train=cfg.finetune.train.changed(steps=settings.steps, lr=settings.lr))
-        start = weights_sha256(paths.RE_AUDIOLDM)
-        self.key = fingerprint(training_key(self.system, self.common, seed, cfg), start)
-
-    @cached_property
-    def unet(self) -> nn.Module:
-        return kept(self.scratch / f"{self.key}-model", self._train)
-
-    def _train(self) -> nn.Module:
-        start, parts = retrieval.load(paths.RE_AUDIOLDM), load_parts(paths.FOUNDATION)
-        how = {"scratch": self.scratch / self.key, "common": self.common, "start": start}
-        return tune(self.system, self.seed, self.cfg, parts, **how).unet
+def model_of(name: str, seed: int, cfg: Params, scratch: Path) -> Tuned:
+    """One of the models with one of the seeds: what was pre-trained with every kind of retrieval, fine-tuned with its own."""
+    settings = cfg.re_audioldm
+    reads = settings.models[name]
+    read = None if reads is None else settings.pretrained.retrieval.changed(**reads.model_dump())
+    system = System(corpus=settings.corpus, init="ldm", retrieval=read)
+    return Tuned(name, system, seed, settings, cfg, scratch)
 
 
-def _scored(model: Model, variant: str, caption: int, bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _scored(model: Tuned, variant: str, caption: int, bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of a model under a variant, kept in its scratch folder; the first clips are written."""
     folder = model.scratch / fingerprint(model.key, variant, caption, *bench.key)
     keeps = caption == 0 and model.seed == bench.settings.seeds[0]
     clips = paths.SAMPLES / "re_audioldm" / f"{model.name}_{variant}"
     if not (folder / "classes.csv").is_file():
-        waves = bench.draw(model.unet, model.reads, model.seed, variant, caption)
+        waves = bench.draw(model.unet, bench.settings.models[model.name], model.seed, variant, caption)
         if keeps:
             shown = bench.manifest.head(KEPT)[["id", "label", "target", "prompt"]].assign(seed=model.seed)
             samples.write(

@@ -20,6 +20,7 @@ AXES = {
     "caption": "Caption of the clip",
     "bucket": "Training sounds of the class",
     "rank": "Rank of the neighbour",
+    "rate": "Sampling rate (kHz)",
     "lambda_lclap": "λ of the latent CLAP loss",
     "cosine": "Cosine similarity",
 }

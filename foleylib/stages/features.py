@@ -63,61 +63,73 @@ def compute(
     """
     manifest = manifests.load(corpus)
     said = manifests.captions(corpus, manifest)
-    several = max(map(len, said)) > 1
-    key = {"corpus": manifests.digest(manifest), "prompts": fingerprint(manifest[["id", "prompt"]].to_dict("list"))}
-    key |= {"models": models, "mel": asdict(log_mels[0].config)} | ({"captions": fingerprint(said)} if several else {})
-    key |= {"further": [asdict(log_mel.config) for log_mel in log_mels[1:]]} if len(log_mels) > 1 else {}
+    key = _key(manifest, said, log_mels, models)
     if read_key(out) == key:
         return
-    device = pick_device(device)
-    autoencoder, clap, log_mels = (
-        autoencoder.to(device).eval(),
-        clap.to(device).eval(),
-        [m.to(device) for m in log_mels],
-    )
-    rates = [log_mel.config.rate for log_mel in log_mels]
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
 
-    # Text embeddings, of each different text once.
-    def save(name: str, rows: np.ndarray) -> None:
+    device, rates = pick_device(device), [log_mel.config.rate for log_mel in log_mels]
+    clap = clap.to(device).eval()
+    texts = {"text": _embedded(list(manifest.prompt), clap)} | _all_captions(said, clap)
+    for name, rows in texts.items():
         np.save(part / f"{name}.npy", np.repeat(rows, len(rates), axis=0))
-
-    save("text", _embedded(list(manifest.prompt), clap))
-    if several:
-        counts = np.array([len(own) for own in said])
-        captions = np.zeros((len(said), counts.max(), clap.dim), dtype=np.float32)
-        captions[np.arange(counts.max()) < counts[:, None]] = _embedded([text for own in said for text in own], clap)
-        save("captions", captions)
-        save("caption_count", counts)
     if len(rates) > 1:
         np.save(part / "rate.npy", np.tile(np.array(rates, dtype=np.float32), len(manifest)))
 
-    # What is computed from the sound, batch by batch into arrays on disk.
-    arrays, start = {}, 0
-    batches = manifests.iter_waves(corpus, manifest, batch_size)
-    for waves in progress(batches, desc=f"features {corpus.name}", total=-(-len(manifest) // batch_size)):
-        waves = torch.from_numpy(waves).to(device)
-        at_rates = [at_rate(waves, rate, wanted).to(device) for wanted in rates]
-        moments = [encode_moments(autoencoder, log_mel(own)) for log_mel, own in zip(log_mels, at_rates)]
-        values = {"moments": torch.stack(moments, dim=1).flatten(0, 1)}  # the rates of a clip one after the other
-        values |= {"audio": clap.embed_audio(waves, rate).repeat_interleave(len(rates), dim=0)}
-        for name, value in values.items():
-            value = value.cpu().numpy()
-            if name not in arrays:
-                shape = (len(manifest) * len(rates), *value.shape[1:])
-                arrays[name] = np.lib.format.open_memmap(part / f"{name}.npy", "w+", value.dtype, shape)
-            arrays[name][start : start + len(value)] = value
-        start += len(waves) * len(rates)
-    for array in arrays.values():
-        array.flush()
+    waves = manifests.iter_waves(corpus, manifest, batch_size)
+    batches = progress(waves, desc=f"features {corpus.name}", total=-(-len(manifest) // batch_size))
+    log_mels = [log_mel.to(device) for log_mel in log_mels]
+    _of_sounds(batches, len(manifest), part, autoencoder.to(device).eval(), clap, log_mels, rate)
 
     index = manifest[["id", "split", "label", "target", "prompt"]]
     index.loc[index.index.repeat(len(rates))].to_parquet(part / "index.parquet", index=False)
     write_json(part / "features.json", key)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(part, out)
+
+
+def _key(manifest, said: list[list[str]], log_mels: list[LogMel], models: str) -> dict:
+    """What features.json holds, all that they depend on."""
+    prompts = fingerprint(manifest[["id", "prompt"]].to_dict("list"))
+    key = {"corpus": manifests.digest(manifest), "prompts": prompts}
+    key |= {"models": models, "mel": asdict(log_mels[0].config)}
+    if max(map(len, said)) > 1:
+        key["captions"] = fingerprint(said)
+    if len(log_mels) > 1:
+        key["further"] = [asdict(log_mel.config) for log_mel in log_mels[1:]]
+    return key
+
+
+def _all_captions(said: list[list[str]], clap) -> dict[str, np.ndarray]:
+    """E_text of every caption of each clip ("captions") and how many these are, where a clip has several."""
+    counts = np.array([len(own) for own in said])
+    if counts.max() < 2:
+        return {}
+    captions = np.zeros((len(said), counts.max(), clap.dim), dtype=np.float32)
+    captions[np.arange(counts.max()) < counts[:, None]] = _embedded([text for own in said for text in own], clap)
+    return {"captions": captions, "caption_count": counts}
+
+
+def _of_sounds(batches, n: int, folder: Path, autoencoder, clap, log_mels: list[LogMel], rate: int) -> None:
+    """Write moments.npy and audio.npy of n clips, batch by batch into arrays on disk; the rates of a clip follow each other."""
+    arrays, start, device = {}, 0, autoencoder.device
+    for waves in batches:
+        waves = torch.from_numpy(waves).to(device)
+        at_rates = [at_rate(waves, rate, log_mel.config.rate).to(device) for log_mel in log_mels]
+        moments = [encode_moments(autoencoder, log_mel(own)) for log_mel, own in zip(log_mels, at_rates)]
+        values = {"moments": torch.stack(moments, dim=1).flatten(0, 1)}
+        values |= {"audio": clap.embed_audio(waves, rate).repeat_interleave(len(log_mels), dim=0)}
+        for name, value in values.items():
+            value = value.cpu().numpy()
+            if name not in arrays:
+                shape = (n * len(log_mels), *value.shape[1:])
+                arrays[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", value.dtype, shape)
+            arrays[name][start : start + len(value)] = value
+        start += len(waves) * len(log_mels)
+    for array in arrays.values():
+        array.flush()
 
 
 def _embedded(texts: list[str], clap) -> np.ndarray:

@@ -21,7 +21,7 @@ from foleylib.stages import bundle
 from foleylib.stages.vocoder import fit_vocoder, new_generator
 from foleylib.train import Job
 
-SHOWN = 48  # test clips that are compared
+SHOWN = 28  # test clips that are compared
 
 
 def section(name: str, cfg: Params) -> TrainedVocoder:

@@ -36,10 +36,8 @@ def make(cfg: Params) -> pd.DataFrame:
     one it is of in `start`."""
     settings, corpus = cfg.src_gaudio.pretrained, cfg.corpora[cfg.src_gaudio.corpus]
     history = bundle.make("src_gaudio.pretrained", settings, corpus, paths.SRC_GAUDIO, lambda: train(cfg))
-    here, own = (
-        channels(cfg.src_gaudio.corpus),
-        rates.load(paths.SRC_GAUDIO / STARTS[0]).unet.config.cross_attention_dim,
-    )
+    here, unet = channels(cfg.src_gaudio.corpus), rates.load(paths.SRC_GAUDIO / STARTS[0]).unet
+    own = unet.config.cross_attention_dim
     if own != here:
         raise ValueError(
             f"src_gaudio reads text tokens of {own} channels, those of corpora.{cfg.src_gaudio.corpus} have {here}: put "
@@ -118,9 +116,7 @@ def splits(cfg: Params, known: list[int]) -> dict[str, Latents]:
     for split in ("train", "val"):
         index, arrays = features.load(paths.FEATURES / corpus, split)
         rows = np.flatnonzero(np.isin(arrays["rate"], known))
-        if (
-            split == "val"
-        ):  # rate by rate: the noise levels of `held_out_loss` go by turns, and each rate is to have them all
+        if split == "val":  # rate by rate: the noise levels of `held_out_loss` go by turns, each rate has them all
             rows = rows[np.argsort(arrays["rate"][rows], kind="stable")]
         if len(rows):
             clips = np.array([row_of[id] for id in index.id.iloc[rows]])
