@@ -68,8 +68,10 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    if any(map(needs_graph, session.items)) and not session.config.option.collectonly:
-        session.config.stash[GRAPH] = Graph(session.config._tmp_path_factory.mktemp("smoke"))
+    config, several = session.config, hasattr(session.config, "workerinput")
+    # Of several processes, only the one that gets these tests runs the graph, and it begins with them (tests/conftest.py).
+    if any(map(needs_graph, session.items)) and not several and not config.option.collectonly:
+        begin(config)
 
 
 def pytest_sessionfinish(session):
@@ -77,7 +79,13 @@ def pytest_sessionfinish(session):
         session.config.stash[GRAPH].stop()
 
 
+def begin(config) -> None:
+    config.stash[GRAPH] = Graph(config._tmp_path_factory.mktemp("smoke"))
+
+
 @pytest.fixture(scope="session")
 def smoke(request) -> Path:
     """A workspace in which the whole smoke graph has run."""
+    if GRAPH not in request.config.stash:
+        begin(request.config)
     return request.config.stash[GRAPH].wait()
