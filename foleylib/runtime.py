@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-import uuid
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
@@ -153,10 +152,13 @@ def in_parallel(
     networks gain little from a second one (benchmarks/README.md), and the numbers are the same for any number of
     processes and cores. On a GPU they run one after another, as does a single call, on all threads.
 
+    On Linux the processes are forks, which have libraries and context already. Nothing may be trained in this process
+    before: autograd does not work in a fork of a process that has used it.
+
     Parameters
     ----------
     function : of a module, so that another process finds it.
-    setup : makes the context, what all calls read, once in each process; `functools.partial` gives it arguments.
+    setup : makes the context, what all calls read; `functools.partial` gives it arguments.
     device : as in `pick_device`.
     context : what `setup` makes, where this process has it already.
     """
@@ -173,9 +175,32 @@ def in_parallel(
     if count == 1:
         with _one_thread():
             return in_turn()
-    token, parallel = uuid.uuid4().hex, joblib.Parallel(n_jobs=count, return_as="generator", batch_size=1)
-    done = parallel(joblib.delayed(_work)(token, setup, function, call) for call in calls)
-    return list(progress(done, desc=desc, total=len(calls)))
+    return _side_by_side(function, calls, setup, context, count, desc)
+
+
+def _side_by_side(function: Callable, calls: Sequence[tuple], setup: Callable, context, count: int, desc: str) -> list:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    forks = sys.platform == "linux"  # elsewhere a fork is not safe, and each process makes its own context
+    if forks and context is None:
+        with _one_thread():
+            context = setup()
+    begin = (os.getpid(), None, context) if forks else (os.getpid(), setup, None)
+    method = multiprocessing.get_context("fork" if forks else "spawn")
+    with ProcessPoolExecutor(count, method, initializer=_begin_work, initargs=begin) as pool:
+        done = [pool.submit(_work, function, call) for call in calls]
+        try:
+            return [future.result() for future in progress(done, desc=desc)]
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"{desc}: a process was killed before its work was done, for want of memory perhaps; set jobs to fewer"
+            ) from error
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
 
 
 @contextmanager
@@ -193,17 +218,17 @@ def _one_thread():
         torch.set_num_threads(threads)
 
 
-_WORKER: dict = {}  # token and context of what this process works on; empty in the process that asks
+_WORKER: dict = {}  # "context", in a process that works for another; empty in the one that asks
 
 
-def _work(token: str, setup: Callable, function: Callable, call: tuple):
+def _begin_work(parent: int, setup: Callable | None, context) -> None:
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     with _one_thread():
-        if _WORKER.get("token") != token:
-            if not _WORKER:
-                threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-            _WORKER["token"] = None  # a setup that fails leaves no context of an earlier one
-            _WORKER["context"] = setup()
-            _WORKER["token"] = token
+        _WORKER["context"] = context if setup is None else setup()
+
+
+def _work(function: Callable, call: tuple):
+    with _one_thread():
         return function(_WORKER["context"], *call)
 
 
