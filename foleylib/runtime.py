@@ -152,8 +152,9 @@ def in_parallel(
     networks gain little from a second one (benchmarks/README.md), and the numbers are the same for any number of
     processes and cores. On a GPU they run one after another, as does a single call, on all threads.
 
-    On Linux the processes are forks, which have libraries and context already. Nothing may be trained in this process
-    before: autograd does not work in a fork of a process that has used it.
+    On Linux the processes are forks, which have libraries and context already. Elsewhere forks are not safe, and where
+    torch has device threads, autograd does not work in the forks of a process that has used it: there they start anew, and
+    each makes its own context.
 
     Parameters
     ----------
@@ -183,7 +184,7 @@ def _side_by_side(function: Callable, calls: Sequence[tuple], setup: Callable, c
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    forks = sys.platform == "linux"  # elsewhere a fork is not safe, and each process makes its own context
+    forks = sys.platform == "linux" and _autograd_works_in_forks()
     if forks and context is None:
         with _one_thread():
             context = setup()
@@ -201,6 +202,20 @@ def _side_by_side(function: Callable, calls: Sequence[tuple], setup: Callable, c
             for process in multiprocessing.active_children():
                 process.kill()
             raise
+
+
+def _autograd_works_in_forks() -> bool:
+    import torch
+
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            torch.ones(1, requires_grad=True).sum().backward()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import sys
 from functools import partial
 
 import pandas as pd
@@ -109,14 +111,43 @@ def noted(context, number):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_calls_keep_their_order_whatever_process_works_on_them(tmp_path, jobs):
+@pytest.mark.parametrize("forks", [True, False])
+def test_calls_keep_their_order_whatever_process_works_on_them(tmp_path, monkeypatch, jobs, forks):
+    monkeypatch.setattr(runtime, "_autograd_works_in_forks", lambda: forks)
     before = torch.get_num_threads()
     how = {"device": "cpu", "jobs": jobs, "desc": "calls"}
     found = runtime.in_parallel(noted, [(n,) for n in range(6)], partial(setup_of, tmp_path / "setups"), **how)
     assert [value for value, *_ in found] == [10, 11, 12, 13, 14, 15] and {threads for *_, threads in found} == {1}
     processes = {process for _, process, _ in found}
     assert (os.getpid() in processes) == (jobs == 1) and torch.get_num_threads() == before
-    assert sorted((tmp_path / "setups").read_text().split()) == sorted(map(str, processes))
+    setups = set(map(int, (tmp_path / "setups").read_text().split()))
+    if jobs == 1 or (forks and sys.platform == "linux"):
+        assert setups == {os.getpid()}  # forks have the context of this process
+    else:
+        assert processes <= setups and os.getpid() not in setups
+
+
+def trained(context, number):
+    weight = torch.ones(3, requires_grad=True)
+    (context * weight).square().sum().backward()
+    return float(weight.grad.sum()) + number
+
+
+def test_processes_train_whether_or_not_this_one_has(tmp_path):
+    """Autograd may not work in a fork of a process that has used it, as this one has: others are started then."""
+    assert trained(10, 0) == 600
+    how = {"device": "cpu", "jobs": 2, "desc": "trainings"}
+    found = runtime.in_parallel(trained, [(0,), (1,)], partial(setup_of, tmp_path / "setups"), **how)
+    assert found == [600, 601]
+
+
+def killed(context, number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_told(tmp_path):
+    with pytest.raises(RuntimeError, match="calls: a process was killed before its work was done.*; set jobs to fewer"):
+        runtime.in_parallel(killed, [(0,), (1,)], partial(setup_of, tmp_path / "s"), device="cpu", jobs=2, desc="calls")
 
 
 def test_a_single_call_has_all_threads(tmp_path):
