@@ -158,6 +158,27 @@ def test_the_graph_is_small_and_every_stage_wrote_its_report(smoke, repo):
     assert reports <= {path.stem for path in (smoke / "reports").glob("*.ipynb")}
 
 
+OWN = {  # what belongs to one page alone
+    "paper_latent_clap": {"lambda_sweep"},
+    "paper_text_foley": {"targets"},
+    "paper_transfer": {"transfer", "sensitivity"},
+    "paper_re_audioldm": {"re_audioldm"},
+    "paper_src_gaudio": {"src_gaudio"},
+    "paper_combined": {"combined"},
+}
+
+
+@pytest.mark.parametrize("page", OWN)
+def test_a_page_needs_nothing_that_belongs_to_another(repo, page):
+    (stage,) = (stage for stage in repo.index.stages if stage.name == page)
+    needed, left = set(), [stage]
+    while left:
+        needed |= (new := {before for stage in left for before in repo.index.graph.successors(stage)} - needed)
+        left = new
+    needed = {stage.name.split("@")[0] for stage in needed}
+    assert needed >= OWN[page] and not needed & (set().union(*OWN.values()) - OWN[page])
+
+
 def test_summary_holds_every_run_and_metric(smoke):
     summary, cfg = pd.read_csv(smoke / "results" / "summary.csv"), settings.load(smoke / "params.yaml")
     assert list(summary.columns) == COLUMNS
@@ -187,8 +208,8 @@ def test_re_audioldm_has_every_model_variant_caption_and_seed(smoke):
     assert np.isfinite(scores[~scores.metric.str.startswith("event_")].value).all()
     real = scores[scores.model == "real"].set_index("metric").value
     assert real.kl_pairs == pytest.approx(0, abs=1e-4)  # each is its own partner
-    first = pd.read_parquet(smoke / f"data/samples/re_audioldm/{cfg.probed}_swapped/{cfg.seeds[0]}/manifest.parquet")
-    assert list(first.prompt) and (smoke / "data/samples/re_audioldm" / f"{cfg.baseline}_own").is_dir()
+    first = pd.read_parquet(smoke / f"data/examples/re_audioldm/{cfg.probed}_swapped/{cfg.seeds[0]}/manifest.parquet")
+    assert list(first.prompt) and (smoke / "data/examples/re_audioldm" / f"{cfg.baseline}_own").is_dir()
 
 
 @pytest.mark.parametrize("name", ["src_gaudio", "combined"])
@@ -202,7 +223,7 @@ def test_every_model_is_scored_at_every_rate(smoke, name):
     assert len(rows) == len(models) * len(rates) * len(section.seeds) and np.isfinite(scores.value).all()
     real = scores[(scores.model == "real") & (scores.metric == "rolloff")].set_index("rate").value
     assert real[rates[-1]] > real[rates[0]]
-    assert (smoke / f"data/samples/{name}").is_dir() and (smoke / "models/src_gaudio/low/rate").is_dir()
+    assert (smoke / f"data/examples/{name}").is_dir() and (smoke / "models/src_gaudio/low/rate").is_dir()
 
 
 def test_the_model_opens_in_the_stock_pipeline(smoke):

@@ -201,7 +201,7 @@ def test_every_regime_rate_and_seed_is_scored(cfg, compared):
     assert set(scores[["model", "rate", "seed"]].itertuples(index=False, name=None)) == asked
     assert {"fd", "kl_pairs", "is", "fad", "clap_score", "judge_accuracy", "rolloff"} <= set(scores.metric)
     assert set(compared["bands"].label) == {"DogBark", "Rain"} and np.isfinite(scores.value).all()
-    manifest, waves = samples.load(paths.SAMPLES / "src_gaudio" / "per_rate_48000")
+    manifest, waves = samples.load(paths.EXAMPLES / "src_gaudio" / "per_rate_48000")
     assert len(manifest) == 4 and waves.shape[1] == 30720 and not (paths.SCRATCH / "src_gaudio").exists()
 
 
@@ -273,7 +273,7 @@ def test_the_combined_model_is_trained_scored_and_kept(cfg):
     asked = {(name, rate, seed) for name in combined.LEFT_OUT for rate in (48000,) for seed in (0, 1)}
     asked |= {(name, rate, 0) for name in ("real", "codec") for rate in (48000,)}
     assert set(scores[["model", "rate", "seed"]].itertuples(index=False, name=None)) == asked
-    assert np.isfinite(scores.value).all() and (paths.SAMPLES / "combined" / "full_48000").is_dir()
+    assert np.isfinite(scores.value).all() and (paths.EXAMPLES / "combined" / "full_48000").is_dir()
     differences = src_gaudio_pages.differences(scores, combined_pages.PAIRS)
     assert set(zip(differences.run, differences.minus)) == set(combined_pages.PAIRS)
 

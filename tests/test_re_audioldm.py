@@ -217,11 +217,11 @@ def test_models_and_variants_differ(cfg, compared):
 
 
 def test_clips_are_kept_for_players(cfg, compared):
-    folders = {folder.name for folder in (paths.SAMPLES / "re_audioldm").iterdir()}
+    folders = {folder.name for folder in (paths.EXAMPLES / "re_audioldm").iterdir()}
     assert folders == {"none_own", "sound_own", *(f"both_{variant}" for variant in VARIANTS)}
     for name in folders:
-        manifest, waves = samples.load(paths.SAMPLES / "re_audioldm" / name)
-        assert samples.seeds(paths.SAMPLES / "re_audioldm" / name) == [0] and waves.shape == (4, 15360)
+        manifest, waves = samples.load(paths.EXAMPLES / "re_audioldm" / name)
+        assert samples.seeds(paths.EXAMPLES / "re_audioldm" / name) == [0] and waves.shape == (4, 15360)
         assert manifest.prompt.str.len().gt(0).all() and np.isfinite(waves).all()
 
 
@@ -239,7 +239,7 @@ def test_killed_and_started_again_it_gives_the_same(cfg, compared, monkeypatch, 
         return until
 
     target, name = {"training": (retrieval_tuned, "tune"), "scoring": (Bench, "score")}[where]
-    clips = {file: file.read_bytes() for file in (paths.SAMPLES / "re_audioldm").rglob("*.wav")}
+    clips = {file: file.read_bytes() for file in (paths.EXAMPLES / "re_audioldm").rglob("*.wav")}
     with monkeypatch.context() as patch:
         patch.setattr(target, name, killed(getattr(target, name)))
         with pytest.raises(KeyboardInterrupt):
@@ -251,7 +251,7 @@ def test_killed_and_started_again_it_gives_the_same(cfg, compared, monkeypatch, 
     assert 0 < done and len(trained) == 6 - done  # what was trained before the kill is not trained again
     for before, after in zip(compared, again):
         pd.testing.assert_frame_equal(before, after)
-    assert clips and clips == {file: file.read_bytes() for file in (paths.SAMPLES / "re_audioldm").rglob("*.wav")}
+    assert clips and clips == {file: file.read_bytes() for file in (paths.EXAMPLES / "re_audioldm").rglob("*.wav")}
 
 
 def test_models_start_from_the_pretrained_one_and_change_with_it(cfg, tmp_path):

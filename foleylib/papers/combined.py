@@ -70,7 +70,7 @@ def compare(cfg: Params) -> pd.DataFrame:
     """Train and score the combined system and each without one of its parts, with every seed and at each of `combined.rates`, beside the
     real clips and these through the codec.
 
-    Writes results/combined.csv, and some clips of the first seed to data/samples/combined/MODEL_RATE; a run that was killed
+    Writes results/combined.csv, and some clips of the first seed to data/examples/combined/MODEL_RATE; a run that was killed
     goes on with the training it was at.
 
     Returns
@@ -78,7 +78,7 @@ def compare(cfg: Params) -> pd.DataFrame:
     DataFrame [model, rate, seed, metric, embedder, value]
     """
     settings, scratch, bench = cfg.combined, paths.SCRATCH / "combined", _bench(cfg)
-    shutil.rmtree(paths.SAMPLES / "combined", ignore_errors=True)
+    shutil.rmtree(paths.EXAMPLES / "combined", ignore_errors=True)
     real = {rate: {"real": bench.real[rate], "codec": bench.codec(rate)} for rate in settings.rates}
     tables = [
         bench.score(waves, rate).assign(model=name, rate=rate, seed=settings.seeds[0])

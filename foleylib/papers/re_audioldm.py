@@ -183,7 +183,7 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     The probed model is also sampled without neighbours ("off"), with those of another clip ("swapped") and under the other
     protocols; with the first seed, it and the baseline are sampled for every caption of a clip (Fig. 3). Nothing is chosen
     by these scores: the steps of training are fixed. Writes results/re_audioldm.csv,
-    results/re_audioldm_classes.csv and some clips of the first seed to data/samples/re_audioldm/MODEL_VARIANT; a run that
+    results/re_audioldm_classes.csv and some clips of the first seed to data/examples/re_audioldm/MODEL_VARIANT; a run that
     was killed goes on with the training it was at.
 
     Returns
@@ -192,7 +192,7 @@ def compare(cfg: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     caption, seed, label, trained, clips, clap_score, event_recall]
     """
     settings, bench, scratch = cfg.re_audioldm, Bench(cfg), paths.SCRATCH / "re_audioldm"
-    shutil.rmtree(paths.SAMPLES / "re_audioldm", ignore_errors=True)
+    shutil.rmtree(paths.EXAMPLES / "re_audioldm", ignore_errors=True)
     first = settings.seeds[0]
     tables = []
     for name, waves in (("real", torch.from_numpy(bench.waves)), ("codec", bench.codec())):
@@ -236,7 +236,7 @@ def _scored(model: Tuned, variant: str, caption: int, bench: Bench) -> tuple[pd.
     """The scores of a model under a variant, kept in its scratch folder; the first clips are written."""
     folder = model.scratch / fingerprint(model.key, variant, caption, *bench.key)
     keeps = caption == 0 and model.seed == bench.settings.seeds[0]
-    clips = paths.SAMPLES / "re_audioldm" / f"{model.name}_{variant}"
+    clips = paths.EXAMPLES / "re_audioldm" / f"{model.name}_{variant}"
     if not (folder / "classes.csv").is_file():
         waves = bench.draw(model.unet, bench.settings.models[model.name], model.seed, variant, caption)
         if keeps:

@@ -203,7 +203,7 @@ def panel(
     corpus, reads = paths.CLIPS / settings.corpus, settings.models[settings.probed]
     manifest, found = manifests.load(corpus), {}
     drawn = {
-        name: samples.load(paths.SAMPLES / "re_audioldm" / f"{name}_{OWN}")
+        name: samples.load(paths.EXAMPLES / "re_audioldm" / f"{name}_{OWN}")
         for name in (settings.baseline, settings.probed)
     }
     shown = next(iter(drawn.values()))[0].head(count)

@@ -194,7 +194,7 @@ def compare(cfg: Params) -> dict[str, pd.DataFrame]:
     """Train and score the regimes, each with every seed and at every rate, beside the real clips and these through the codec.
 
     Nothing is chosen by these scores: the weights of a training are those of its least validation loss, as published. Writes
-    results/src_gaudio.csv, _bands.csv and _swap.csv, and some clips of the first seed to data/samples/src_gaudio/MODEL_RATE;
+    results/src_gaudio.csv, _bands.csv and _swap.csv, and some clips of the first seed to data/examples/src_gaudio/MODEL_RATE;
     a run that was killed goes on with the training it was at.
 
     Returns
@@ -203,7 +203,7 @@ def compare(cfg: Params) -> dict[str, pd.DataFrame]:
     [model, rate, seed, kind, metric, value]
     """
     settings, scratch = cfg.src_gaudio, paths.SCRATCH / "src_gaudio"
-    shutil.rmtree(paths.SAMPLES / "src_gaudio", ignore_errors=True)
+    shutil.rmtree(paths.EXAMPLES / "src_gaudio", ignore_errors=True)
     bench, first = _bench(cfg), settings.seeds[0]
     told = [_report(bench, "real", first, bench.real)]
     told += [_report(bench, "codec", first, {rate: bench.codec(rate) for rate in bench.rates})]
@@ -258,7 +258,7 @@ def _told(table: pd.DataFrame, model: str, seed: int, rate: int) -> pd.DataFrame
 
 
 def keep(bench: Bench, waves: np.ndarray, name: str, seed: int, rate: int) -> None:
-    """Write the first clips of a row to data/samples/`name`, for players: some of each class."""
+    """Write the first clips of a row to data/examples/`name`, for players: some of each class."""
     rows = evenly(bench.manifest, min(KEPT, len(waves)), "clips")
     shown = bench.manifest.iloc[rows][["id", "label", "target", "prompt", "caption"]].assign(seed=seed)
-    samples.write(paths.SAMPLES / name / str(seed), shown, waves[rows], rate)
+    samples.write(paths.EXAMPLES / name / str(seed), shown, waves[rows], rate)

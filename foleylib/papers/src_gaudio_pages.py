@@ -140,7 +140,7 @@ def panel(
     found = {}
     for model in models:
         for rate in rates:
-            manifest, waves = samples.load(paths.SAMPLES / folder / f"{model}_{rate}")
+            manifest, waves = samples.load(paths.EXAMPLES / folder / f"{model}_{rate}")
             rows = manifest.groupby("label", sort=False).head(1) if (manifest.target >= 0).any() else manifest
             for row, clip in zip(rows.index[:count], rows.itertuples()):
                 wave = at_rate(torch.from_numpy(waves[[row]]), rate, rates[-1])[0].numpy()
