@@ -92,9 +92,10 @@ class Targets(Section):
 
     @model_validator(mode="after")
     def _has_enough_candidates(self):
-        if self.candidates < 2 * self.clips:
+        if self.candidates <= 2 * self.clips:
             raise ValueError(
-                f"candidates {self.candidates}: give at least twice the {self.clips} clips, half set a threshold"
+                f"candidates {self.candidates}: give more than twice the {self.clips} clips; half set a threshold, and of no more "
+                "than are wanted none is selected"
             )
         return self
 
