@@ -62,14 +62,15 @@ def needs_graph(item) -> bool:
     return "smoke" in getattr(item, "fixturenames", ())
 
 
-def pytest_collection_modifyitems(items):
-    """What needs the graph comes last: by then it has run beside the others."""
-    items.sort(key=needs_graph)
+def pytest_collection_modifyitems(config, items):
+    """What needs the graph comes last: by then it has run beside the others. Of several processes, the one that runs the
+    graph begins with it."""
+    items.sort(key=needs_graph, reverse=hasattr(config, "workerinput"))
 
 
 def pytest_collection_finish(session):
     config, several = session.config, hasattr(session.config, "workerinput")
-    # Of several processes, only the one that gets these tests runs the graph, and it begins with them (tests/conftest.py).
+    # Of several processes, only the one that gets these tests runs the graph, and it begins with them (`ByFile` in tests/conftest.py).
     if any(map(needs_graph, session.items)) and not several and not config.option.collectonly:
         begin(config)
 

@@ -190,6 +190,7 @@ def _side_by_side(function: Callable, calls: Sequence[tuple], setup: Callable, c
             context = setup()
     begin = (os.getpid(), None, context) if forks else (os.getpid(), setup, None)
     method = multiprocessing.get_context("fork" if forks else "spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(count, method, initializer=_begin_work, initargs=begin) as pool:
         done = [pool.submit(_work, function, call) for call in calls]
         try:
@@ -199,7 +200,7 @@ def _side_by_side(function: Callable, calls: Sequence[tuple], setup: Callable, c
                 f"{desc}: a process was killed before its work was done, for want of memory perhaps; set jobs to fewer"
             ) from error
         except BaseException:
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - others:
                 process.kill()
             raise
 

@@ -36,12 +36,6 @@ def pytest_xdist_make_scheduler(config, log):
     return ByFile(config, log)
 
 
-def pytest_collection_modifyitems(config, items):
-    """Among several processes, the smoke graph is begun first: it takes as long as all other tests."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.path.stem not in ON_THE_SMOKE_GRAPH)
-
-
 @pytest.fixture(scope="session")
 def shared():
     """Folder beside the repository, with real recordings in data/."""
