@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_collection_finish(session):
     config, several = session.config, hasattr(session.config, "workerinput")
-    # Of several processes, only the one that gets these tests runs the graph, and it begins with them (`ByFile` in tests/conftest.py).
+    # Of several processes, only the one that gets these tests runs the graph (`ByFile` in tests/conftest.py).
     if any(map(needs_graph, session.items)) and not several and not config.option.collectonly:
         begin(config)
 
