@@ -98,11 +98,11 @@ def of_audio(settings, clap: Clap) -> AudioTokens | None:
         return None
     if settings.audio == "clap":
         return AudioTokens(ClapGrid(clap), settings.pool).eval()
-    from foleylib.networks.published import weights
+    from foleylib.networks.published import reader, weights
 
     if not Path(settings.audiomae).is_file():
         raise ValueError(f"{settings.audiomae}: no such file; fetch AudioMAE's checkpoint or correct tokens.audiomae")
-    return AudioTokens(weights.audiomae_from_original(weights.read(settings.audiomae)), settings.pool).eval()
+    return AudioTokens(weights.audiomae_from_original(reader.read(settings.audiomae)), settings.pool).eval()
 
 
 def of_text(settings, clap: Clap) -> TextTokens | None:

@@ -9,7 +9,7 @@ from torch import nn
 from foleylib.diffusion import process
 from foleylib.networks import pipeline, unet, vae, vocoder
 from foleylib.networks.clap import Clap
-from foleylib.networks.published import weights
+from foleylib.networks.published import reader, weights
 from foleylib.networks.published.weights import State
 
 # First match wins: the vocoder's keys are among those of the first stage.
@@ -128,7 +128,7 @@ def convert_audioldm(
     sizes = PUBLISHED.get(name) if isinstance(name, str) else name
     if sizes is None:
         raise ValueError(f"name={name!r}: give one of {', '.join(PUBLISHED)}, or Sizes")
-    file = weights.read(ckpt_path)
+    file = reader.read(ckpt_path)
     parts = split(file.get("state_dict", file), ignore=ignore)
     _check_schedule(parts["buffers"]["alphas_cumprod"])
     nets = models(parts, sizes, ema=ema)

@@ -1,6 +1,5 @@
 """The evaluators of the literature, PANNs (FD, IS, KL), VGGish (FAD) and LAION's CLAP, from their files as published."""
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from foleylib.audio.mel import MelConfig
 from foleylib.networks import clap
 from foleylib.networks.embedders import Embedder
 from foleylib.networks.panns import PannsCnn, PannsConfig
+from foleylib.networks.published import reader
 from foleylib.networks.vggish import FAD_16K, FAD_DCASE, Vggish, VggishConvention
 from foleylib.runtime import weights_sha256
 
@@ -77,10 +77,10 @@ def load_published(
     network, config = PUBLISHED[name]
     with torch.random.fork_rng(devices=[]):
         model = network(config)
+    weights = reader.read(path)
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
         _load(model, weights.get("model", weights))
-    except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
+    except (RuntimeError, AttributeError) as error:
         raise ValueError(f"{path}: not the weights of {name} as a plain state dict ({error})") from error
     if isinstance(config, VggishConvention):
         return Embedder(name, 128, config.rate, actual, model.to(device), config.least, "vggish")

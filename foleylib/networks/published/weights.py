@@ -4,12 +4,9 @@ A whole AudioLDM file is read by `foleylib.networks.published.audioldm`. Nothing
 missing, unknown or of another shape is an error that names it.
 """
 
-import pickle
 import re
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -81,18 +78,6 @@ AUDIOMAE_NAMES = {
 # The decoder of the pre-training, and what fine-tuning on AudioSet has added.
 AUDIOMAE_UNUSED = re.compile(r"(decoder_|fc_norm\.|head\.).*|mask_token")
 CLAP_COMPUTED = ("text_model.embeddings.position_ids", "text_model.embeddings.token_type_ids")  # constants
-
-
-def read(path: str | Path) -> dict:
-    """A checkpoint file, read without running code in it (numpy scalars beside the tensors are let through)."""
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    with torch.serialization.safe_globals([*names, np.dtype, *dtypes]):
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise ValueError(f"{path}: not plain tensors ({error}); save its 'state_dict' alone") from error
 
 
 def unet_from_original(state: State, config: dict) -> nn.Module:
