@@ -139,9 +139,8 @@ class Clap(nn.Module):
         """Which texts are embedded at once: rows of each batch, and the tokens to which `text` pads it.
 
         Texts that fit into one batch, of `batch_size` and of `TOKENS` when padded, are one, padded to the longest. More
-        of them are sorted by their number of tokens, and a batch of them is padded to a multiple of `PADDED`: on the CPU
-        the embedding of a text then does not depend on those beside it (below 16 tokens the sums of the softmax are
-        taken in another order, and an embedding differs by up to 1.5e-7).
+        of them are sorted by their number of tokens, and a batch of them is padded to a multiple of `PADDED`: below 16
+        tokens the CPU takes the sums of the softmax in another order, and an embedding differs by up to 1.5e-7.
         """
         lengths, most = self._lengths(texts), self.tokenizer.model_max_length
         if len(texts) <= batch_size and len(texts) * lengths.max(initial=0) <= TOKENS:
