@@ -8,7 +8,7 @@ from pathlib import Path
 
 from foleylib.corpora.sources import CLASSES, DCASE_PROMPTS, READERS
 from foleylib.corpora.synth import captions, render
-from foleylib.datasets.manifest import CorpusError
+from foleylib.datasets.manifest import SYNTHETIC, CorpusError
 from foleylib.params.corpora import Corpus
 
 SPLITS = ("train", "val", "test")
@@ -72,7 +72,7 @@ def _synthetic(settings: Corpus) -> tuple[list[dict], list[str]]:
             "captions": [],
             "prompt": captions.prompt(label),
             "source_group": f"{label}-{OFFSETS[split] + i}",
-            "licence": "CC0-1.0",
+            "licence": SYNTHETIC,
             "index": OFFSETS[split] + i,
         }
         for split, count in counts.items()
@@ -104,7 +104,7 @@ def _scenes(settings: Corpus, classes: list[str]) -> list[dict]:
     weights = [rank**-settings.zipf for rank in range(1, len(seen) + 1)] if settings.zipf else None
     trained = {"classes": seen, "count": settings.events, "weights": weights}
     drawn = {"train": trained, "val": trained, "test": {"classes": classes, "count": settings.events}}
-    common = {"source_path": "synthetic", "label": "", "captions": [], "prompt": "", "licence": "CC0-1.0"}
+    common = {"source_path": "synthetic", "label": "", "captions": [], "prompt": "", "licence": SYNTHETIC}
     return [
         {
             **common,

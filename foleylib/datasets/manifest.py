@@ -36,6 +36,9 @@ COLUMNS = (
 )
 
 
+SYNTHETIC = "CC0-1.0"  # licence of the clips that the sound models make
+
+
 class CorpusError(ValueError):
     """A corpus that cannot be used; the message names each offender, what is wrong and the remedy."""
 
@@ -77,6 +80,12 @@ def _lost(out: Path, clips) -> list[str]:
         present = {file.name for file in (out / folder).glob("*")}
         lost += [path for path in own if path.rpartition("/")[2] not in present]
     return sorted(lost)
+
+
+def licences(out: str | Path) -> dict[str, int]:
+    """Licences of the clips of a prepared corpus, with how many clips each has, those of the most first."""
+    count = load(out).licence.value_counts()
+    return {licence: int(n) for licence, n in sorted(count.items(), key=lambda item: (-item[1], item[0]))}
 
 
 def has_classes(manifest) -> bool:
