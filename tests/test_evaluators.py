@@ -173,6 +173,10 @@ def test_settings_name_known_evaluators(tiny):
         tiny.changed(evaluators={"clap": known["mine"]})
     with pytest.raises(ValueError, match="kind"):
         tiny.changed(evaluators={"mine": {"kind": "resnet", "weights": "a"}})
+    tiny.changed(evaluators={"mine": {"kind": "laion_clap", "weights": "a.pt", "through": "laion_clap"}})
+    for option in ({"through": "laion_clap"}, {"tokenizer": "a"}):
+        with pytest.raises(ValueError, match="kind 'cnn10' has no 'through' and no 'tokenizer'"):
+            tiny.changed(evaluators={"mine": known["mine"] | option})
     with pytest.raises(ValueError, match="pattern"):
         tiny.changed(evaluators={"my.net": known["mine"]})
 

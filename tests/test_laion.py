@@ -12,9 +12,11 @@ import torch
 from golden_cases import empty_state
 from networks import noise
 
-from foleylib.networks.published import evaluators, laion
+from foleylib.networks.published import laion
+from foleylib.params.runs import Evaluator
 from foleylib.paths import ROOT
 from foleylib.runtime import weights_sha256
+from foleylib.stages import evaluators
 
 TEXTS = ["a dog barks twice", "rain on a tin roof", "rain " * 100, ""]
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -78,13 +80,19 @@ def test_both_ways_are_equal_on_the_same_weights(made, name):
         assert difference < 1e-6 and embedded.shape[1] == model.dim == 512 and model.rate == 48000
 
 
-def test_an_evaluator_is_a_file_with_its_tokenizer(made):
-    path = made.folder / "with_ids.pt"
-    options = {"sha256": weights_sha256(path), "tokenizer": made.roberta}
-    loaded = evaluators.load_published("laion_clap", path, **options)
+def test_an_evaluator_of_the_settings_is_a_file_with_its_tokenizer(made, tiny):
+    def load(**changes):
+        path = made.folder / "with_ids.pt"
+        entry = Evaluator(kind="laion_clap", weights=str(path), sha256=weights_sha256(path), **changes)
+        evaluate = tiny.evaluate.changed(embedders=["judge", "clap", "mine"])
+        return evaluators.load(tiny.model_copy(update={"evaluators": {"mine": entry}, "evaluate": evaluate}))["mine"]
+
+    loaded = load(tokenizer=str(made.roberta))
     assert (loaded.dim, loaded.rate, loaded.reads) == (512, 48000, True)
     assert np.abs(loaded.embed(made.clips.numpy())["embedding"] - made.authors["audio"]).max() < 1e-6
     assert np.abs(loaded.embed_text(TEXTS) - made.authors["text"]).max() < 1e-6
+    with pytest.raises(ValueError, match="evaluators.mine in params.yaml: .*with_ids.pt: a file has no tokenizer"):
+        load()
 
 
 # Sizes
