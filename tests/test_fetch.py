@@ -1,19 +1,23 @@
-"""Downloads from a loopback server, and archives that must not be trusted."""
+"""Downloads from a loopback server: broken, resumed, wrong, killed; and corpora of every layout that come so."""
 
 import hashlib
-import io
+import os
 import re
-import tarfile
+import shutil
+import subprocess
+import sys
 import threading
-import zipfile
-from contextlib import suppress
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
+import made_corpora
 import pytest
-from made_corpora import corpus, esc50
+from made_corpora import corpus
 
-from foleylib.corpora.fetch import CHUNK, FetchError, fetch, provide, unpack
+from foleylib.corpora import unpack
+from foleylib.corpora.fetch import CHUNK, FetchError, fetch, provide
 from foleylib.corpora.prepare import prepare
 from foleylib.params.corpora import Archive
 
@@ -22,25 +26,40 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves the server's content with ranges; /broken stops midway on the first request, /plain ignores ranges."""
+    """Serves the server's content, or its file of the name asked for, with ranges.
+
+    /broken stops midway on the first request and /slow until the server is told to go on; /plain ignores ranges,
+    /shifted answers with other bytes than it was asked for, /silent does not say how long the file is.
+    """
+
+    def do_HEAD(self):
+        status = 200 if self.path.split("?")[0] not in ("/absent", "/silent") else 404
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(self.content())))
+        self.end_headers()
+
+    def content(self):
+        return self.server.files.get(self.path.split("?")[0], self.server.content)
 
     def do_GET(self):
-        content, ranges, broken = (
-            self.server.content,
-            self.server.ranges,
-            self.path == "/broken" and not self.server.ranges,
-        )
+        content, ranges = self.content(), self.server.ranges
+        half = self.path in ("/broken", "/slow") and not ranges
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked[1]) if asked and self.path != "/plain" else 0
         ranges.append(self.headers.get("Range"))
         status = {"/absent": 404, "/busy": 503}.get(self.path, 416 if start >= len(content) else 206 if start else 200)
         body = content[start:] if status < 300 else b""
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        if self.path != "/silent":
+            self.send_header("Content-Length", str(len(body)))
         if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            first = start + (self.path == "/shifted")
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if broken else body)
+        self.wfile.write(body[: len(body) // 2] if half else body)
+        if half and self.path == "/slow":
+            self.wfile.flush()
+            self.server.go_on.wait(30)
 
     def log_message(self, *_):
         """Keep the test output quiet."""
@@ -51,11 +70,12 @@ def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.ranges = CONTENT, []
+    server.content, server.files, server.ranges, server.go_on = CONTENT, {}, [], threading.Event()
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
+    server.go_on.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -98,72 +118,177 @@ def test_refusals(server, tmp_path, path, message, tries):
     assert len(server.ranges) == tries
 
 
-def make_zip(path, name, data=b"x", mode=0):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("good.txt", "good")
-        info = zipfile.ZipInfo(name)
-        info.external_attr = mode << 16
-        file.writestr(info, data)
-    return path
+def test_other_bytes_than_asked_for_are_not_taken(server, tmp_path):
+    (tmp_path / "file.part").write_bytes(CONTENT[:1000])
+    with pytest.raises(FetchError, match="failed 2 times .asked for bytes from 1000, got bytes 1001-"):
+        fetch(f"{server.url}/shifted", SHA256, tmp_path / "file", attempts=2, wait=0)
+    assert (tmp_path / "file.part").read_bytes() == CONTENT[:1000]
 
 
-def make_tar(path, name, kind=tarfile.REGTYPE, target=""):
-    with tarfile.open(path, "w:gz") as file:
-        info = tarfile.TarInfo(name)
-        info.type, info.linkname, info.size = kind, target, 4 if kind == tarfile.REGTYPE else 0
-        file.addfile(info, io.BytesIO(b"data"))
-    return path
+def test_a_server_that_does_not_say_how_long_a_file_is(server, tmp_path):
+    fetch(f"{server.url}/silent", SHA256, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("make", [make_zip, make_tar])
-def test_unpack(tmp_path, make):
-    unpack(make(tmp_path / "archive", "ESC/audio/1.wav"), tmp_path / "data")
-    assert (tmp_path / "data/ESC/audio/1.wav").read_bytes() in (b"x", b"data")
+def test_a_publishers_md5_is_a_checksum_too(server, tmp_path):
+    fetch(f"{server.url}/file", None, tmp_path / "file", md5=hashlib.md5(CONTENT).hexdigest())
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    with pytest.raises(FetchError, match="file: MD5 is .* expected 0{32}"):
+        fetch(f"{server.url}/file", SHA256, tmp_path / "file", md5="0" * 32)
 
 
-@pytest.mark.parametrize("make", [make_zip, make_tar])
-@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "..\\evil", "C:/evil"])
-def test_nothing_is_written_outside_the_folder(tmp_path, make, name):
-    folder = tmp_path / "a/b/data"
-    with suppress(FetchError):  # refused, or written inside
-        unpack(make(tmp_path / "archive", name), folder)
-    outside = {path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(folder)}
-    assert outside == {tmp_path / "archive"} and not Path("/evil").exists()
+def test_without_a_checksum_the_actual_one_is_told_and_nothing_fetched_again(server, tmp_path):
+    for _ in range(2):
+        with pytest.raises(FetchError, match=f"nothing to compare it with; .* set its `sha256` to {SHA256}"):
+            fetch(f"{server.url}/file", None, tmp_path / "file")
+    fetch(f"{server.url}/file", SHA256, tmp_path / "file")
+    assert server.ranges == [None, f"bytes={len(CONTENT)}-", f"bytes={len(CONTENT)}-"]  # asks whether there is more
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-@pytest.mark.parametrize("target", ["/etc/passwd", "good.txt"])
-def test_links_and_devices_in_a_tar(tmp_path, kind, target):
-    with pytest.raises(FetchError, match="archive: .* is a link or a device"):
-        unpack(make_tar(tmp_path / "archive", "link", kind, target), tmp_path / "data")
+def test_another_size_than_the_settings_say(server, tmp_path):
+    with pytest.raises(FetchError, match=f"has {len(CONTENT)} bytes, `size` says 7; correct"):
+        fetch(f"{server.url}/file", SHA256, tmp_path / "file", size=7)
 
 
-def test_a_link_in_a_zip_is_a_plain_file(tmp_path):
-    unpack(make_zip(tmp_path / "archive", "link", b"/etc/passwd", 0o120777), tmp_path / "data")
-    assert not (tmp_path / "data/link").is_symlink() and (tmp_path / "data/link").read_bytes() == b"/etc/passwd"
+def served(server, name, folder, below="", form="gztar"):
+    """An archive of a folder on the server: its settings."""
+    path = folder.parent / f"packed-{name}"
+    base = folder if not below else folder.parent
+    file = shutil.make_archive(str(path), form, base, None if not below else below)
+    data = Path(file).read_bytes()
+    server.files[f"/{name}"] = data
+    return Archive(url=f"{server.url}/{name}", sha256=hashlib.sha256(data).hexdigest())
 
 
-def test_damaged_archives(tmp_path):
-    (tmp_path / "text").write_text("no archive")
-    with pytest.raises(FetchError, match="neither a zip nor a tar"):
-        unpack(tmp_path / "text", tmp_path / "data")
-    path = make_zip(tmp_path / "archive", "file", b"data")
-    path.write_bytes(path.read_bytes().replace(b"data", b"dama", 1))
-    with pytest.raises(FetchError, match="cannot be unpacked .*CRC.*check the archive"):
-        unpack(path, tmp_path / "data")
+def esc50(server, tmp_path):
+    """An ESC-50 whose root is absent, and the archive that has it below a top folder."""
+    made_corpora.esc50(tmp_path / "source/top/ESC-50-master")
+    (tmp_path / "source/top/ESC-50-master/more").write_bytes(os.urandom(1 << 19) + bytes(1 << 22))
+    archive = served(server, "esc50.tar.gz", tmp_path / "source/top", "top")
+    return archive, tmp_path / "raw/ESC-50-master"
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+HAD = {"esc50.tar.gz", "esc50.tar.gz.lock", ".ESC-50-master.lock"}
 
 
 def test_a_corpus_whose_root_is_absent_is_fetched(server, tmp_path):
-    source = esc50(tmp_path / "source" / "ESC-50-master")
-    with tarfile.open(tmp_path / "esc50.tar.gz", "w:gz") as file:
-        file.add(source, "top/ESC-50-master")
-    server.content = (tmp_path / "esc50.tar.gz").read_bytes()
-    archive = Archive(url=f"{server.url}/esc50.tar.gz?download=1", sha256=hashlib.sha256(server.content).hexdigest())
-    root = tmp_path / "raw" / "ESC-50-master"
+    archive, root = esc50(server, tmp_path)
+    archive = archive.changed(url=f"{archive.url}?download=1")
     settings = corpus("esc50", root, archive=archive, classes=["dog", "rain"])
     for _ in range(2):  # the second time it is there: nothing is asked of the server
         assert len(prepare("test", settings, tmp_path / "clips")) == 4
-        assert {path.name for path in root.parent.iterdir()} == {"esc50.tar.gz", "esc50.tar.gz.lock", "ESC-50-master"}
+        assert names(root.parent) == HAD | {"ESC-50-master"}
         assert server.ranges == [None]
     with pytest.raises(FetchError, match="holds top, no folder ESC-50; correct the last part of root"):
-        provide(archive, tmp_path / "raw" / "ESC-50")
+        provide([archive], tmp_path / "raw" / "ESC-50")
+
+
+@pytest.mark.parametrize("form", ["zip", "gztar", "tar"])
+@pytest.mark.parametrize(
+    "kind, made",
+    [("esc50", 4), ("urbansound8k", 4), ("dcase2023t7", 7), ("audiocaps", 5), ("wavcaps", 6), ("audioset", 5)],
+)
+def test_an_archive_of_every_layout(server, tmp_path, kind, made, form):
+    make = {"dcase2023t7": lambda root: made_corpora.dcase(root, 1)}.get(kind) or getattr(made_corpora, kind)
+    archive = served(server, "archive", make(tmp_path / "source/data"), "data", form)
+    shares = {"dcase2023t7": {"train": 0.5, "val": 0.5}}.get(kind, {"train": 1.0})
+    settings = corpus(kind, tmp_path / "raw/data", archive=archive, split_fractions=shares, classes=None)
+    assert len(prepare(kind, settings, tmp_path / "clips")) == made
+
+
+def test_two_archives_of_dcase(server, tmp_path):
+    """Development and evaluation set, each with folders of its own about the classes."""
+    dev, eval = (made_corpora.dcase(tmp_path / f"source/{part}", 2) for part in ("dev", "eval"))
+    archives = [served(server, "dev.zip", dev, "dev", "zip"), served(server, "eval.tar.gz", eval)]
+    archives = [archive.changed(into=part) for archive, part in zip(archives, ("dev", "eval"))]
+    shares = {"train": 0.5, "val": 0.5}
+    settings = corpus("dcase2023t7", tmp_path / "raw/dcase", archive=archives, split_fractions=shares)
+    assert (prepare("dcase", settings, tmp_path / "clips").split == "test").sum() == 14
+    assert names(tmp_path / "raw/dcase") == {"dev", "eval"}
+
+
+def test_parts_of_wavcaps(server, tmp_path):
+    """A zip a source, with the publisher's folders about the sounds, and the tables."""
+    source = made_corpora.wavcaps(tmp_path / "source", "{source}/mnt/fast/{source}_flac")
+    parts = {name: name for name in made_corpora.WAVCAPS} | {"json_files": "json_files"}
+    archives = [served(server, f"{n}.zip", source / n, form="zip").changed(into=into) for n, into in parts.items()]
+    settings = corpus("wavcaps", tmp_path / "raw/wavcaps", archive=archives, split_fractions={"train": 1.0})
+    assert len(prepare("wavcaps", settings, tmp_path / "clips")) == 6
+    assert (tmp_path / "raw/wavcaps/SoundBible/2219.flac").is_file()
+
+
+def test_archives_that_hold_the_same(server, tmp_path):
+    source = made_corpora.dcase(tmp_path / "source", 1)
+    archives = [served(server, name, source).changed(into="dev") for name in ("a", "b")]
+    with pytest.raises(FetchError, match="b holds .*, and so does another archive; give them different `into`"):
+        provide(archives, tmp_path / "raw/dcase")
+    assert names(tmp_path / "raw") == {"a", "b", "a.lock", "b.lock", ".dcase.lock"}
+    with pytest.raises(FetchError, match="two are called a; fetch one yourself"):
+        provide([archives[0], archives[0].changed(into="eval")], tmp_path / "raw/dcase")
+
+
+def room(monkeypatch, free):
+    monkeypatch.setattr(unpack, "disk_usage", lambda _: SimpleNamespace(free=free))
+
+
+def test_room_is_looked_for_first(server, tmp_path, monkeypatch):
+    archive, root = esc50(server, tmp_path)
+    size = len(server.files["/esc50.tar.gz"])
+    room(monkeypatch, 2 * size - 1)
+    with pytest.raises(FetchError, match="the download and, unpacked, at least as much again needs .* free; make room"):
+        provide([archive], root)
+    assert server.ranges == [] and names(root.parent) == {".ESC-50-master.lock"}
+    room(monkeypatch, 2 * size)  # enough to fetch it, not for what it turns out to hold
+    with pytest.raises(FetchError, match="unpacked, its 1 archives' content needs"):
+        provide([archive], root)
+    assert server.ranges == [None] and names(root.parent) == HAD
+    monkeypatch.undo()
+    provide([archive], root)
+    assert server.ranges == [None] and root.is_dir()
+
+
+def test_a_size_in_the_settings_tells_where_the_server_does_not(server, tmp_path, monkeypatch):
+    room(monkeypatch, 1000)
+    silent = Archive(url=f"{server.url}/silent", sha256=SHA256, size=len(CONTENT))
+    with pytest.raises(FetchError, match="needs 2.6 MB, but the disk of .* has 1.0 kB free"):
+        provide([silent], tmp_path / "raw/corpus")
+    with pytest.raises(FetchError, match="what is to come needs 1.3 MB"):  # the answer tells it, if no one did
+        fetch(f"{server.url}/file", SHA256, tmp_path / "file")
+
+
+def killed(code, archive, root):
+    """Start another process that provides a corpus, after some code; returns it."""
+    start = "import os, sys; from pathlib import Path; from foleylib.corpora import fetch; "
+    start += "from foleylib.params.corpora import Archive; " + code
+    start += "; fetch.provide([Archive.model_validate_json(sys.argv[1])], Path(sys.argv[2]))"
+    return subprocess.Popen([sys.executable, "-c", start, archive.model_dump_json(), str(root)], stderr=subprocess.PIPE)
+
+
+def test_killed_between_unpacking_and_the_name(server, tmp_path):
+    archive, root = esc50(server, tmp_path)
+    child = killed("fetch._settle = lambda folder, root: os.kill(os.getpid(), 9)", archive, root)
+    assert child.wait(60) == -9, child.stderr.read()
+    assert names(root.parent) == HAD | {".ESC-50-master.unpacking"}  # all is there, but no corpus of this name
+    provide([archive], root)
+    assert names(root.parent) == HAD | {"ESC-50-master"} and names(root) == {"meta", "audio", "more"}
+    assert server.ranges == [None]
+
+
+def test_killed_in_the_download(server, tmp_path):
+    archive, root = esc50(server, tmp_path)
+    server.files["/slow"] = server.files["/esc50.tar.gz"]
+    archive = archive.changed(url=f"{server.url}/slow")
+    child, part = killed("pass", archive, root), root.parent / "slow.part"
+    deadline = time.monotonic() + 60
+    while not (part.is_file() and part.stat().st_size) and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.kill()
+    child.wait(60)
+    size = part.stat().st_size
+    assert 0 < size < len(server.files["/slow"]) and not root.exists()
+    provide([archive], root)
+    assert server.ranges == [None, f"bytes={size}-"] and names(root) == {"meta", "audio", "more"}

@@ -19,7 +19,8 @@ from foleylib.params.runs import Display
 from foleylib.params.systems import System
 
 ROOT = Path(__file__).resolve().parents[1]
-ON_TOP_OF = {"text_foley": "paper"}  # a profile that is applied on top of another
+# A profile that is applied on top of another.
+ON_TOP_OF = dict.fromkeys(["text_foley", "latent_clap", "transfer", "re_audioldm", "src_gaudio"], "paper")
 PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foleylib import paths
+from foleylib.datasets import manifest as manifests
 from foleylib.params.corpora import Corpus
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device, weights_sha256, write_json
@@ -58,13 +59,15 @@ def write_provenance(
     history: pd.DataFrame,
     start: dict | None = None,
 ) -> None:
-    """Write beside weights how they came to be: settings, corpus, seed, device, seconds, last held-out scores, and the
-    provenance of the weights that training started from, where there were any; and the training history."""
+    """Write beside weights how they came to be: settings, corpus with the licences of its clips, seed, device, seconds, last
+    held-out scores, and the provenance of the weights that training started from, where there were any; and the training
+    history."""
     history.to_csv(folder / "history.csv", index=False)
     last = history.dropna().iloc[-1] if len(history.dropna()) else history.iloc[-1]
     provenance = {
         "settings": section.model_dump(mode="json"),
         "corpus": cfg.corpora[corpus].model_dump(mode="json"),
+        "licences": manifests.licences(paths.CLIPS / corpus),
         "seed": cfg.seed,
         "device": str(pick_device(cfg.device)),
         "seconds": round(seconds),

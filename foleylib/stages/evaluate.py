@@ -18,7 +18,7 @@ from foleylib.evaluation.embeddings import Embeddings, described
 from foleylib.networks.unet import load_tuning
 from foleylib.params.settings import Params
 from foleylib.runtime import progress, weights_sha256, write_csv
-from foleylib.stages import evaluators
+from foleylib.stages import evaluators, licences
 from foleylib.stages.candidates import targets_of
 from foleylib.stages.embedders import Embedders
 from foleylib.stages.reference import reference
@@ -87,6 +87,7 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
             device=str(embedders.device),
             settings=cfg.evaluate,
         )
+        card["licences"] = licences.on_card(run, cfg)
         shutil.rmtree(paths.EMBEDDINGS / run, ignore_errors=True)
         for seed in clips[run]:
             embedded[run, seed].save(_embeddings_file(run, seed))

@@ -1,0 +1,118 @@
+"""What a run may be used for: the licences of the clips and of the weights that it was made from."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from foleylib import paths
+from foleylib.datasets import manifest as manifests
+from foleylib.params.settings import Params
+
+# Licences of published weights, as their pages on the Hugging Face Hub and Zenodo state them.
+CHECKPOINTS = {"audioldm": "CC BY-NC-SA 4.0"}  # by what the name of the file or folder holds
+EVALUATORS = {
+    "cnn10": "CC BY 4.0",
+    "cnn14": "CC BY 4.0",
+    "cnn14_16k": "CC BY 4.0",
+    "fad_16k": "Apache-2.0",
+    "fad_dcase": "Apache-2.0",
+    "laion_clap": "Apache-2.0",
+}
+UNKNOWN = "unknown"
+FORBIDS = re.compile(r"\bnc\b|non-?commercial|\bresearch\b|\bacademic\b", re.IGNORECASE)  # words of a licence
+
+
+def of_run(run: str, cfg: Params) -> list[dict[str, str]]:
+    """The licences behind a row's clips: [{"part", "licence"}], a row for each licence of a part.
+
+    A part is "clips of CORPUS" or "weights of PART". Weights that were trained here have the licences of the clips that
+    they learned from, published ones their own. What a run is scored with makes no clip and does not count.
+    """
+    corpus, rows = cfg.sampling.corpus, []
+    recorded = cfg.controls[run].source not in ("noise", "silence") if run in cfg.controls else cfg.system_of(run)
+    if recorded:
+        rows += [_row(f"clips of {corpus}", licence) for licence in manifests.licences(paths.CLIPS / corpus)]
+    for folder in _weights_of(run, cfg):
+        rows += [_row(f"weights of {folder.name}", licence) for licence in _of_weights(folder, cfg)]
+    return rows
+
+
+def _row(part: str, licence: str) -> dict[str, str]:
+    return {"part": part, "licence": licence or UNKNOWN}
+
+
+def _weights_of(run: str, cfg: Params) -> list[Path]:
+    """Folders of the weights that a row's clips hang on."""
+    is_control = run in cfg.controls
+    options = cfg.sampling if is_control else cfg.sampling_of(run)
+    decoder = ["vae", "vocoder"] if options.vocoder == "hifigan" else ["vae"]
+    if is_control:
+        return [paths.FOUNDATION / part for part in decoder if cfg.controls[run].decoded]
+    name = cfg.system_of(run)
+    if name is None:
+        return [paths.FOUNDATION / part for part in ("clap", Path(cfg.source_run(run).clips.made_from).name, *decoder)]
+    system = cfg.systems[name]
+    parts = ["clap", *([system.init] if system.pretrained else []), *decoder]
+    return [*(paths.FOUNDATION / part for part in parts), *([paths.LATENT_CLAP] if system.loss.lclap else [])]
+
+
+def _of_weights(folder: Path, cfg: Params) -> list[str]:
+    """The licences of the weights in a folder, from the provenance beside them; published weights have none."""
+    file = folder / "provenance.json"
+    return _of_provenance(json.loads(file.read_text())) if file.is_file() else [_of_checkpoint(cfg)]
+
+
+def _of_provenance(provenance: dict) -> list[str]:
+    """The licences of the clips that weights were trained on, and of those of the weights that they started from."""
+    known = list(provenance.get("licences", {}))
+    if not known:  # packed before licences were noted
+        known = [manifests.SYNTHETIC if provenance.get("corpus", {}).get("kind") == "synthetic" else UNKNOWN]
+    start = _of_provenance(provenance["start"]) if "start" in provenance else []
+    return list(dict.fromkeys(known + start))
+
+
+def _of_checkpoint(cfg: Params) -> str:
+    """The licence of the published checkpoint that the foundation is: what it was fetched with, or what is known of it."""
+    file = paths.MODELS / "published" / "published.json"
+    told = json.loads(file.read_text()) if file.is_file() else {}
+    if told.get("licence"):
+        return told["licence"]
+    name = str(told.get("checkpoint") or cfg.foundation.checkpoint or "").lower()
+    return next((licence for part, licence in CHECKPOINTS.items() if part in name), UNKNOWN)
+
+
+def sentence(rows: Sequence[dict[str, str]]) -> str:
+    """What clips made from such parts may be used for, in one sentence."""
+    forbid = [row for row in rows if FORBIDS.search(row["licence"])]
+    if forbid:
+        return f"May not be used commercially: made from {_listed(forbid)}."
+    unknown = [row for row in rows if row["licence"].strip().lower() == UNKNOWN]
+    if unknown:
+        parts = ", ".join(dict.fromkeys(row["part"] for row in unknown))
+        return f"May be used commercially only once it is known under which licence these are: {parts}."
+    return "Nothing that it was made from forbids commercial use" + (f": {_listed(rows)}." if rows else ".")
+
+
+def _listed(rows: Sequence[dict[str, str]]) -> str:
+    """Parts by licence: "weights of clap, vae (CC BY 4.0); clips of foley (CC0-1.0)"."""
+    parts = {}
+    for row in rows:
+        kind, name = row["part"].split(" of ")
+        parts.setdefault((row["licence"], kind), {})[name] = None
+    return "; ".join(f"{kind} of {', '.join(names)} ({licence})" for (licence, kind), names in parts.items())
+
+
+def on_card(run: str, cfg: Params) -> dict:
+    """What a run's card says of licences: {"made_from", "scored_with", "use"}."""
+    rows = of_run(run, cfg)
+    scored = {name: EVALUATORS[cfg.evaluators[name].kind] for name in cfg.evaluate.further}
+    return {"made_from": rows, "scored_with": scored, "use": sentence(rows)}
+
+
+def uses(cards: dict[str, dict]) -> dict[str, list[str]]:
+    """What the clips of rows may be used for, from the cards of the rows by name: sentence -> rows."""
+    told = {}
+    for run, card in cards.items():
+        told.setdefault(card["licences"]["use"], []).append(run)
+    return told

@@ -1,0 +1,157 @@
+"""What a run may be used for: licences from the clips and the weights to the card."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from foleylib import paths
+from foleylib.datasets import manifest as manifests
+from foleylib.stages import bundle, licences
+
+AUDIOLDM = "CC BY-NC-SA 4.0"
+
+
+@pytest.fixture
+def own(tiny, tiny_corpus, tiny_paths, tmp_path, monkeypatch):
+    """Settings; models and clips in folders of the test's own, with the bundle's provenance beside the weights."""
+    monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(paths, "FOUNDATION", tmp_path / "models" / "foundation")
+    monkeypatch.setattr(paths, "LATENT_CLAP", tmp_path / "models" / "latent_clap")
+    for part in ("clap", "vae", "vocoder", "ldm"):
+        provenance(paths.FOUNDATION / part, corpus={"kind": "synthetic"})
+    provenance(paths.LATENT_CLAP, licences={"CC BY 4.0": 3})
+    return tiny
+
+
+def provenance(folder, **told):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "provenance.json").write_text(json.dumps(told))
+
+
+def published(cfg, **told):
+    """A foundation without provenance, from a published checkpoint."""
+    for part in ("clap", "vae", "ldm"):
+        (paths.FOUNDATION / part / "provenance.json").unlink()
+    if told:
+        (paths.MODELS / "published").mkdir()
+        (paths.MODELS / "published" / "published.json").write_text(json.dumps(told))
+    return cfg.changed(foundation=cfg.foundation.model_copy(update={"checkpoint": "data/raw/audioldm-m-full"}))
+
+
+def with_licences(monkeypatch, *told):
+    """Clips of the sampled corpus under other licences."""
+    table = manifests.load(paths.CLIPS / "foley")
+    table["licence"] = [told[i % len(told)] for i in range(len(table))]
+    monkeypatch.setattr(manifests, "load", lambda out: table)
+
+
+def test_licences_of_a_corpus(own, monkeypatch):
+    n = len(manifests.load(paths.CLIPS / "foley"))
+    assert manifests.licences(paths.CLIPS / "foley") == {manifests.SYNTHETIC: n}
+    with_licences(monkeypatch, "b", "a", "b")
+    told = manifests.licences(paths.CLIPS / "foley")
+    assert list(told) == ["b", "a"] and sum(told.values()) == n
+
+
+def test_synthetic_sounds_and_the_bundle_forbid_nothing(own):
+    rows = licences.of_run("tuning", own)
+    parts = ["clips of foley", *(f"weights of {part}" for part in ("clap", "ldm", "vae"))]
+    assert rows == [{"part": part, "licence": "CC0-1.0"} for part in parts]
+    assert licences.sentence(rows) == (
+        "Nothing that it was made from forbids commercial use: clips of foley (CC0-1.0); "
+        "weights of clap, ldm, vae (CC0-1.0)."
+    )
+
+
+def test_parts_are_those_that_the_clips_hang_on(own):
+    def parts(run, cfg=own):
+        return [row["part"].split(" of ")[1] for row in licences.of_run(run, cfg)]
+
+    assert parts("real") == ["foley"] and parts("reconstruction") == ["foley", "vae"]
+    assert parts("tuning_filter") == parts("tuning") and parts("tuning_latent") == [*parts("tuning"), "latent_clap"]
+    vocoded = own.changed(sampling=own.sampling.changed(vocoder="hifigan"))
+    assert parts("reconstruction", vocoded) == ["foley", "vae", "vocoder"]
+    silent = own.changed(controls=own.model_dump()["controls"] | {"silence": {"name": "Silence", "source": "silence"}})
+    assert licences.on_card("silence", silent)["use"] == "Nothing that it was made from forbids commercial use."
+    scratch = {"tuning": own.systems["tuning"].changed(pretrained=False)}
+    assert "ldm" not in parts("tuning", own.changed(systems=own.systems | scratch))
+    run = own.runs["ldm"].changed(clips={"made_from": "models/foundation/ldm"})
+    assert parts("base", own.changed(runs=own.runs | {"base": run.changed(name="Base")})) == ["clap", "ldm", "vae"]
+
+
+def test_published_weights_forbid_commercial_use(own):
+    cfg = published(own)
+    use = licences.on_card("ldm", cfg)["use"]
+    assert use == f"May not be used commercially: made from weights of clap, ldm, vae ({AUDIOLDM})."
+    unnamed = cfg.changed(foundation=cfg.foundation.model_copy(update={"checkpoint": "data/raw/mine"}))
+    use = licences.on_card("ldm", unnamed)["use"]
+    assert use.endswith("known under which licence these are: weights of clap, weights of ldm, weights of vae.")
+
+
+@pytest.mark.parametrize(
+    ("told", "licence"),
+    [
+        ({"checkpoint": "cvssp/audioldm-m-full", "licence": None}, AUDIOLDM),
+        ({"checkpoint": "cvssp/audioldm-m-full", "licence": "openrail"}, "openrail"),
+        ({"checkpoint": "somebody/else", "licence": None}, "unknown"),
+    ],
+)
+def test_what_was_fetched_with_a_checkpoint_counts(own, told, licence):
+    rows = licences.of_run("ldm", published(own, source="hub", revision="c0ffee", **told))
+    assert [row["licence"] for row in rows] == ["CC0-1.0", licence, licence, licence]
+
+
+@pytest.mark.parametrize(
+    ("licence", "forbids"),
+    [
+        ("CC BY-NC 3.0", True),
+        ("cc-by-nc-sa-4.0", True),
+        ("http://creativecommons.org/licenses/by-nc/3.0/", True),
+        ("research use only (DCASE 2023 Task 7)", True),
+        ("academic use only", True),
+        ("Attribution Noncommercial", True),
+        ("CC BY 3.0", False),
+        ("CC0-1.0", False),
+        ("Apache-2.0", False),
+        ("CC-Sampling+", False),
+    ],
+)
+def test_which_licences_forbid_commercial_use(own, monkeypatch, licence, forbids):
+    with_licences(monkeypatch, "CC BY 3.0", licence)
+    use = licences.on_card("ldm", own)["use"]
+    assert use.startswith("May not be used commercially") == forbids
+    assert (f"clips of foley ({licence})" in use) and ("CC BY 3.0" in use) == (not forbids or licence == "CC BY 3.0")
+
+
+def test_what_is_not_known_is_said(own, monkeypatch):
+    with_licences(monkeypatch, "CC BY 3.0", "unknown", "")
+    assert licences.on_card("real", own)["use"] == (
+        "May be used commercially only once it is known under which licence these are: clips of foley."
+    )
+
+
+def test_weights_carry_the_licences_of_what_they_learned_from(own, monkeypatch):
+    with_licences(monkeypatch, "CC BY-NC 3.0")
+    history, folder = pd.DataFrame({"loss": [1.0]}), paths.FOUNDATION / "vae"
+    start = {"corpus": {"kind": "synthetic"}}
+    bundle.write_provenance(folder, own.foundation.vae, "foley", own, 1.0, history, start)
+    noted = json.loads((folder / "provenance.json").read_text())
+    assert list(noted["licences"]) == ["CC BY-NC 3.0"]
+    rows = [row for row in licences.of_run("reconstruction", own) if row["part"] == "weights of vae"]
+    assert [row["licence"] for row in rows] == ["CC BY-NC 3.0", "CC0-1.0"]
+    provenance(folder, corpus={"kind": "folder"})  # of an earlier version, which noted none
+    assert licences.of_run("reconstruction", own)[-1]["licence"] == "unknown"
+
+
+def test_every_kind_of_evaluator_has_its_licence(own):
+    from typing import get_args
+
+    from foleylib.params.runs import Evaluator
+
+    assert set(licences.EVALUATORS) == set(get_args(Evaluator.model_fields["kind"].annotation))
+
+
+def test_rows_that_are_alike_share_a_sentence(own):
+    cards = {run: {"licences": licences.on_card(run, own)} for run in ("ldm", "tuning", "real")}
+    assert list(licences.uses(cards).values()) == [["ldm", "tuning"], ["real"]]
