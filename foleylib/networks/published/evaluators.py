@@ -76,7 +76,8 @@ def load_published(
     try:
         _load(model, weights.get("model", weights))
     except (RuntimeError, AttributeError) as error:
-        raise ValueError(f"{path}: not the weights of {name} as a plain state dict ({error})") from error
+        said = " ".join(str(error).split())  # torch's own runs over several lines
+        raise ValueError(f"{path}: not the weights of {name} as a plain state dict ({said})") from error
     if isinstance(config, VggishConvention):
         return Embedder(name, 128, config.rate, actual, model.to(device), config.least, "vggish")
     least = max(config.mel.hop * config.stride, config.mel.n_fft)
