@@ -229,6 +229,8 @@ def test_archives_that_hold_the_same(server, tmp_path):
     assert names(tmp_path / "raw") == {"a", "b", "a.lock", "b.lock", ".dcase.lock"}
     with pytest.raises(FetchError, match="two are called a; fetch one yourself"):
         provide([archives[0], archives[0].changed(into="eval")], tmp_path / "raw/dcase")
+    with pytest.raises(FetchError, match="it is called a, as root .*raw2/a is; give `root` another last part"):
+        provide(archives[:1], tmp_path / "raw2/a")
 
 
 def room(monkeypatch, free):

@@ -85,7 +85,7 @@ def test_an_experiment_changes_what_it_names_alone(repository):
     ("where", "allowed"),
     [
         ("sede", "corpora, detector, device, evaluate"),
-        ("corpora.foley.class", "ambience, archive, captions, classes"),
+        ("corpora.foley.class", "absent, ambience, archive, blacklists"),
         ("foundation.clap.text.width", "heads, hidden, layers, max_tokens, vocabulary"),
         ("foundation.ldm.train.epochs", "accumulate, batch_size, betas"),
         ("foundation.sizes.ldm_large.width", "channels, checkpoint, head_channels"),
@@ -160,6 +160,17 @@ def test_wrong_value_is_named_with_its_key(where, value):
         ("listening.runs", ["real", "none"], "an entry of listening.runs is 'none', which is none of: real"),
         ("evaluate.baseline", "real", "evaluate.baseline is 'real', which is none of runs: foundation"),
         ("evaluate.baseline", "ldm_filter", "evaluate.baseline is 'ldm_filter', which is none of runs"),
+        (
+            "corpora.foley.archive",
+            {"url": "http://x/a.zip", "sha256": "0"},
+            "corpora.foley.archive.0.sha256: String should",
+        ),
+        ("corpora.foley.archive", [], "corpora.foley.archive: List should have at least 1 item"),
+        (
+            "corpora.foley.archive",
+            [{"url": "http://x/a.zip", "into": "../a"}],
+            "corpora.foley.archive.0.into: String should",
+        ),
         ("corpora.foley.clips_per_class", None, "a corpus of kind 'synthetic' needs 'clips_per_class'"),
         ("corpora.foley.kind", "esc50", "a corpus of kind 'esc50' needs 'folds'"),
         ("foundation.source", "checkpoint", "source 'checkpoint' needs 'checkpoint'"),
