@@ -5,7 +5,7 @@ from pathlib import Path
 
 from foleylib.corpora.clips import make_clips
 from foleylib.corpora.fetch import provide
-from foleylib.corpora.left_out import summary, write_left_out
+from foleylib.corpora.left_out import write_left_out
 from foleylib.corpora.listing import list_corpus
 from foleylib.datasets.manifest import COLUMNS, CorpusError, load, write_captions
 from foleylib.params.corpora import Corpus
@@ -58,12 +58,10 @@ def prepare(name: str, settings: Corpus, out: str | Path):
             raise CorpusError(f"corpus {name}: {len(problems)} unusable files, nothing written:\n{listed}")
         pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(part / "manifest.parquet", index=False)
         write_captions(part, {row["id"]: row["captions"] for row in rows})
-        write_left_out(part, left_out)
+        write_left_out(name, part, left_out)
         if out.exists():
             out.rename(Path(scratch) / "replaced")
         part.rename(out)
-    if left_out:
-        print(f"corpus {name}: {summary(left_out)}; see {out / 'left_out.csv'}")
     return load(out)
 
 
