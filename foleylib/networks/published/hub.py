@@ -81,28 +81,36 @@ def _snapshot(repository: str, revision: str, patterns: list[str], instead: str)
     from huggingface_hub import errors, snapshot_download
 
     options = {"revision": revision, "allow_patterns": patterns, "ignore_patterns": NOT_WANTED}
-    try:
+    with suppress(errors.LocalEntryNotFoundError):
         return Path(snapshot_download(repository, local_files_only=True, **options))
-    except errors.LocalEntryNotFoundError:
-        pass
+    unreachable = HubError(_unreachable(repository, revision, patterns, instead))
+    _ask(repository, revision, unreachable)
     try:
         folder = Path(snapshot_download(repository, **options))
     except errors.GatedRepoError as error:
-        raise HubError(
-            f"{repository} asks for consent to its licence; give it on its page, then `hf auth login`"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise HubError(f"the Hub has no repository {repository}, or it is private; correct the id") from error
-    except errors.RevisionNotFoundError as error:
-        raise HubError(f"{repository} has no revision {revision}; {_current(repository)}") from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise HubError(_unreachable(repository, revision, patterns, instead)) from error
+        raise HubError(f"{repository}: agree to its licence on its page first, then run `hf auth login`") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise unreachable from error
     except Exception as error:  # the client's errors of a transfer: of its HTTP library, sizes, a full disk
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HubError(f"{repository} at {revision}: the transfer failed ({said}); start again, it goes on") from error
     if not folder.is_dir() or not any(path.is_file() for path in folder.rglob("*")):
         raise HubError(f"{repository} has no file {', '.join(patterns)} at revision {revision}; correct the id")
     return folder
+
+
+def _ask(repository: str, revision: str, unreachable: HubError) -> None:
+    """Stop where the Hub has no such commit, or cannot be reached: the download would try that for half a minute."""
+    from huggingface_hub import HfApi, constants, errors
+
+    try:
+        HfApi(endpoint=constants.ENDPOINT).model_info(repository, revision=revision, timeout=10)
+    except errors.RepositoryNotFoundError as error:
+        raise HubError(f"the Hub has no repository {repository}, or it is private; correct the id") from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(f"{repository} has no revision {revision}; {_current(repository)}") from error
+    except (errors.HTTPError, errors.OfflineModeIsEnabled) as error:
+        raise unreachable from error
 
 
 def _unpinned(repository: str, revision: str | None, setting: str) -> str:
