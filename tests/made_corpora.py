@@ -85,12 +85,12 @@ AUDIOCAPS = {
 }
 
 
-def audiocaps(root, named="{video}_{start}.wav", folder="audio"):
-    for split, rows in AUDIOCAPS.items():
+def audiocaps(root, named="{video}_{start}.wav", folder="audio", listed=None, rate=RATE):
+    for split, rows in (listed or AUDIOCAPS).items():
         table(root / f"{split}.csv", ["audiocap_id", "youtube_id", "start_time", "caption"], rows)
         for _, video, start, _ in rows:
             noise(
-                root / folder.format(split=split) / named.format(video=video, start=start, ms=1000 * start), rate=RATE
+                root / folder.format(split=split) / named.format(video=video, start=start, ms=1000 * start), rate=rate
             )
     return root
 
@@ -103,8 +103,10 @@ WAVCAPS = {
 }
 
 
-def wavcaps(root, folder="mnt/fast/waveforms/{source}_flac"):
+def wavcaps(root, folder="mnt/fast/waveforms/{source}_flac", more=0):
+    """`more` clips of FreeSound beside those of `WAVCAPS`."""
     for source, (name, ids) in WAVCAPS.items():
+        ids = [*ids, *(f"5{i:05d}" for i in range(more) if source == "FreeSound")]
         data = [{"id": id, "caption": f"caption of {id}", "audio": "wav_path", "duration": 0.7} for id in ids]
         json_file(root / "json_files" / source / name, {"num_captions_per_audio": 1, "data": data})
         for id in ids:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from golden_cases import clap_config, original_state, unet_config, vae_config, vocoder_config
+from networks import noise
 
 from foleylib.diffusion import process
 from foleylib.networks import clap
@@ -42,3 +43,28 @@ def miniature(golden, draw_weights, folder):
         vocoder=vocoder_config(cases["vocoder"]),
     )
     return SimpleNamespace(folder=folder, sizes=sizes, file=file, unet=states["unet"], tokens=len(tokenizer))
+
+
+def t5(folder, words):
+    """A small T5 of FLAN's kind, decoder and head included, and a tokenizer of whole words, in `folder`."""
+    from safetensors.torch import load_file, save_file
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "model_max_length": 512}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    sizes = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = T5ForConditionalGeneration(T5Config(vocab_size=len(words), feed_forward_proj="gated-gelu", **sizes))
+    model.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = noise(len(words), 16)  # FLAN-T5 has a head of its own, transformers may leave it out
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder

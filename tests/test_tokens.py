@@ -3,10 +3,11 @@
 import json
 
 import numpy as np
+import published_files
 import pytest
 import torch
 from networks import noise
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from foleylib.datasets import tokens as stores
 from foleylib.datasets.features import Latents
@@ -111,27 +112,7 @@ def test_audiomae_grid_runs_over_time_then_mel():
 
 @pytest.fixture
 def t5_folder(tmp_path):
-    """A small T5 of FLAN's kind, decoder and head included, and a tokenizer of whole words."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
-
-    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = Whitespace()
-    words.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "model_max_length": 512}
-    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(tmp_path)
-    sizes = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = T5ForConditionalGeneration(T5Config(vocab_size=8, feed_forward_proj="gated-gelu", **sizes))
-    model.save_pretrained(tmp_path)
-    weights = load_file(tmp_path / "model.safetensors")
-    weights["lm_head.weight"] = noise(8, 16)  # FLAN-T5 has a head of its own, transformers may leave it out
-    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    return tmp_path
+    return published_files.t5(tmp_path, WORDS)
 
 
 def test_t5_reads_its_encoder_from_a_whole_model(t5_folder):

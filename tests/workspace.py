@@ -22,7 +22,7 @@ def environment(workspace: Path) -> dict[str, str]:
     }
 
 
-def make_workspace(workspace: Path, profile: str = "smoke") -> Path:
+def make_workspace(workspace: Path, profile: str | None = "smoke") -> Path:
     """Copy what Git tracks or would track, apply a profile, and make it a repository of its own."""
     listed = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
@@ -32,7 +32,8 @@ def make_workspace(workspace: Path, profile: str = "smoke") -> Path:
             (workspace / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, workspace / name)
     subprocess.run(["git", "init", "-q"], cwd=workspace, check=True)
-    run(workspace, sys.executable, "-m", "foleylib.params", profile)
+    if profile is not None:
+        run(workspace, sys.executable, "-m", "foleylib.params", profile)
     return workspace
 
 

@@ -182,13 +182,17 @@ def clap_from_laion(state: dict, size) -> nn.Module:
     return _fill(lambda: ClapModel(config), renamed, "CLAP", computed=CLAP_COMPUTED)
 
 
-def audiomae_from_original(state: dict, config: dict = audiomae.PUBLISHED) -> audiomae.AudioMae:
+def audiomae_from_original(state: dict, config: dict | None = None) -> audiomae.AudioMae:
     """AudioMAE's encoder from the state dict of the authors' code, or a file with it under "model", in eval mode.
 
-    `config` are arguments of `audiomae.vit`. The table of positions is the checkpoint's: its code makes it for a grid of
+    `config` are arguments of `audiomae.vit`, read off the weights without, with heads of 64 as every ViT of MAE has them
+    (`audiomae.PUBLISHED` is the released one). The table of positions is the checkpoint's: its code makes it for a grid of
     8 by 64 while the patches run 64 by 8, so that one made anew for that grid would be another.
     """
     used = {key: value for key, value in state.get("model", state).items() if not AUDIOMAE_UNUSED.fullmatch(key)}
+    if config is None:
+        dim, blocks = used["cls_token"].shape[-1], {key.split(".")[1] for key in used if key.startswith("blocks.")}
+        config = {"dim": dim, "depth": len(blocks), "heads": max(1, dim // 64)}
     renamed = _split_qkv(_rename(used, _audiomae_key), ("q_proj", "k_proj", "v_proj"))
     return audiomae.AudioMae(_fill(lambda: audiomae.vit(**config), renamed, "AudioMAE")).eval()
 
