@@ -82,6 +82,8 @@ def run(
     networks = {"unet": parts.unet, "vae": parts.vae, "vocoder": parts.vocoder, "clap": parts.clap}
     counts = {part: parameters(network) for part, network in networks.items() if network is not None}
     counts |= more.pop("parameters", {})
+    if parts.device.type == "cuda":
+        more["peak_memory"] = torch.cuda.max_memory_allocated(parts.device)  # bytes, all of the models included
     more |= {"samples": parts.samples, "latent_shape": list(parts.latent_shape), "parameters": counts}
     name += f"_{arguments.published}" if arguments.published else ""
     return timing.report(name, rows, arguments=arguments, machine=machine, more=more)

@@ -60,7 +60,10 @@ def weights_sha256(path: str | Path) -> str:
 def fingerprint(*parts) -> str:
     """Sixteen hex digits that change with any of `parts` (sections of the settings, dicts, strings, numbers)."""
     plain = [p.model_dump(mode="json") if hasattr(p, "model_dump") else p for p in parts]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for chunk in json.JSONEncoder(sort_keys=True).iterencode(plain):  # millions of captions are not held as one text
+        digest.update(chunk.encode())
+    return digest.hexdigest()[:16]
 
 
 def parameters(module) -> int:

@@ -55,6 +55,21 @@ def test_embeddings_are_unit_vectors_and_not_random(tiny_parts):
     assert torch.allclose(text[1:2], model.embed_text(CAPTIONS[1:2]), atol=1e-5)  # padding has no part in it
 
 
+def test_texts_are_embedded_sorted_by_length_and_come_in_their_order(tiny_parts, monkeypatch):
+    model, texts = tiny_parts.clap, [f"{'rain and ' * (i * 7 % 11)}number {i}" for i in range(40)]
+    whole = model.embed_text(texts)
+    monkeypatch.setattr(clap, "TOKENS", 150)
+    batches, lengths = model.text_batches(texts), model._lengths(texts)
+    assert len(batches) > 5 and sorted(row for rows, _ in batches for row in rows) == list(range(40))
+    most = model.tokenizer.model_max_length
+    for rows, length in batches:
+        assert lengths[rows].max() <= length <= most and (length % clap.PADDED == 0 or length == most)
+        assert len(rows) == 1 or len(rows) * length <= 150
+    assert [length for _, length in batches] == sorted(length for _, length in batches)
+    assert torch.allclose(model.embed_text(texts), whole, atol=1e-6)
+    assert torch.allclose(model.embed_text(texts[::-1]).flip(0), whole, atol=1e-6)
+
+
 def test_long_texts_are_cut(tiny_parts):
     assert torch.isfinite(tiny_parts.clap.embed_text(["rain " * 300])).all()
 

@@ -134,7 +134,7 @@ def test_published_weights_load_by_hash(tmp_path, small_published):
         ("resnet", "net.pth", None, True, "give one of"),
         ("small", "absent.pth", None, True, "no such file"),
         ("small", "empty.pth", None, False, "not the weights of small"),
-        ("small", "page.pth", None, False, "not the weights of small"),
+        ("small", "page.pth", None, False, "no file of plain tensors"),
     ],
 )
 def test_refused_weights(tmp_path, small_published, name, file, sha256, pinned, message):

@@ -137,7 +137,9 @@ def test_weights_must_be_there_and_pinned(tiny, tmp_path):
         cfg = cfg.model_copy(update={"evaluate": cfg.evaluate.changed(embedders=["judge", "clap", "mine"])})
         return evaluators.load(cfg)
 
-    with pytest.raises(ValueError, match=r"evaluators.mine in params.yaml: .*no such file; fetch the weights"):
+    with pytest.raises(
+        ValueError, match=r"evaluators.mine in params.yaml: weights .*no such file; fetch .*torchvggish"
+    ):
         load(weights="absent.pth")
     with pytest.raises(
         ValueError, match=r"no sha256 is pinned for fad_16k; if you trust the file, set it to [0-9a-f]{64}"
@@ -154,8 +156,10 @@ def test_laion_clap_is_a_folder_that_also_reads_text(tiny_models, tmp_path):
     found = embed_with({"c": loaded}, [wave, wave], [loaded.rate] * 2, texts=["rain", "rain"])["c"]
     assert found.text.shape == np.stack(found.windows).shape == (2, loaded.dim)
     np.testing.assert_allclose(np.linalg.norm(found.points, axis=1), 1, atol=1e-5)
-    with pytest.raises(ValueError, match="no such folder"):
-        published.load_published("laion_clap", folder / "config.json", sha256=None)
+    with pytest.raises(
+        ValueError, match="none: no such file or folder; fetch .* from lukewys/laion_clap .*or laion/clap"
+    ):
+        published.load_published("laion_clap", tmp_path / "none", sha256=None)
 
 
 def test_settings_name_known_evaluators(tiny):
@@ -169,6 +173,10 @@ def test_settings_name_known_evaluators(tiny):
         tiny.changed(evaluators={"clap": known["mine"]})
     with pytest.raises(ValueError, match="kind"):
         tiny.changed(evaluators={"mine": {"kind": "resnet", "weights": "a"}})
+    tiny.changed(evaluators={"mine": {"kind": "laion_clap", "weights": "a.pt", "through": "laion_clap"}})
+    for option in ({"through": "laion_clap"}, {"tokenizer": "a"}):
+        with pytest.raises(ValueError, match="kind 'cnn10' has no 'through' and no 'tokenizer'"):
+            tiny.changed(evaluators={"mine": known["mine"] | option})
     with pytest.raises(ValueError, match="pattern"):
         tiny.changed(evaluators={"my.net": known["mine"]})
 

@@ -1,64 +1,22 @@
-"""Downloads from a loopback server, and archives that must not be trusted."""
+"""Downloads from a loopback server: broken, resumed, wrong."""
 
 import hashlib
-import io
-import re
-import tarfile
-import threading
-import zipfile
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from made_corpora import corpus, esc50
+from loopback_files import serving
 
-from foleylib.corpora.fetch import CHUNK, FetchError, fetch, provide, unpack
-from foleylib.corpora.prepare import prepare
-from foleylib.params.corpora import Archive
+from foleylib.corpora import unpack
+from foleylib.corpora.fetch import CHUNK, FetchError, fetch
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Serves the server's content with ranges; /broken stops midway on the first request, /plain ignores ranges."""
-
-    def do_GET(self):
-        content, ranges, broken = (
-            self.server.content,
-            self.server.ranges,
-            self.path == "/broken" and not self.server.ranges,
-        )
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked[1]) if asked and self.path != "/plain" else 0
-        ranges.append(self.headers.get("Range"))
-        status = {"/absent": 404, "/busy": 503}.get(self.path, 416 if start >= len(content) else 206 if start else 200)
-        body = content[start:] if status < 300 else b""
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if broken else body)
-
-    def log_message(self, *_):
-        """Keep the test output quiet."""
-
-
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.ranges = CONTENT, []
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(monkeypatch, CONTENT) as server:
+        yield server
 
 
 def test_fetch_and_keep(server, tmp_path):
@@ -98,72 +56,43 @@ def test_refusals(server, tmp_path, path, message, tries):
     assert len(server.ranges) == tries
 
 
-def make_zip(path, name, data=b"x", mode=0):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("good.txt", "good")
-        info = zipfile.ZipInfo(name)
-        info.external_attr = mode << 16
-        file.writestr(info, data)
-    return path
+def test_other_bytes_than_asked_for_are_not_taken(server, tmp_path):
+    (tmp_path / "file.part").write_bytes(CONTENT[:1000])
+    with pytest.raises(FetchError, match="failed 2 times .asked for bytes from 1000, got bytes 1001-"):
+        fetch(f"{server.url}/shifted", SHA256, tmp_path / "file", attempts=2, wait=0)
+    assert (tmp_path / "file.part").read_bytes() == CONTENT[:1000]
 
 
-def make_tar(path, name, kind=tarfile.REGTYPE, target=""):
-    with tarfile.open(path, "w:gz") as file:
-        info = tarfile.TarInfo(name)
-        info.type, info.linkname, info.size = kind, target, 4 if kind == tarfile.REGTYPE else 0
-        file.addfile(info, io.BytesIO(b"data"))
-    return path
+def test_a_server_that_does_not_say_how_long_a_file_is(server, tmp_path):
+    fetch(f"{server.url}/silent", SHA256, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("make", [make_zip, make_tar])
-def test_unpack(tmp_path, make):
-    unpack(make(tmp_path / "archive", "ESC/audio/1.wav"), tmp_path / "data")
-    assert (tmp_path / "data/ESC/audio/1.wav").read_bytes() in (b"x", b"data")
+def test_a_publishers_md5_is_a_checksum_too(server, tmp_path):
+    fetch(f"{server.url}/file", None, tmp_path / "file", md5=hashlib.md5(CONTENT).hexdigest())
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    with pytest.raises(FetchError, match="file: MD5 is .* expected 0{32}"):
+        fetch(f"{server.url}/file", SHA256, tmp_path / "file", md5="0" * 32)
 
 
-@pytest.mark.parametrize("make", [make_zip, make_tar])
-@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "..\\evil", "C:/evil"])
-def test_nothing_is_written_outside_the_folder(tmp_path, make, name):
-    folder = tmp_path / "a/b/data"
-    with suppress(FetchError):  # refused, or written inside
-        unpack(make(tmp_path / "archive", name), folder)
-    outside = {path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(folder)}
-    assert outside == {tmp_path / "archive"} and not Path("/evil").exists()
+def test_without_a_checksum_the_actual_one_is_told_and_nothing_fetched_again(server, tmp_path):
+    for _ in range(2):
+        with pytest.raises(FetchError, match=f"nothing to compare it with; .* set its `sha256` to {SHA256}"):
+            fetch(f"{server.url}/file", None, tmp_path / "file")
+    fetch(f"{server.url}/file", SHA256, tmp_path / "file")
+    assert server.ranges == [None, f"bytes={len(CONTENT)}-", f"bytes={len(CONTENT)}-"]  # asks whether there is more
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-@pytest.mark.parametrize("target", ["/etc/passwd", "good.txt"])
-def test_links_and_devices_in_a_tar(tmp_path, kind, target):
-    with pytest.raises(FetchError, match="archive: .* is a link or a device"):
-        unpack(make_tar(tmp_path / "archive", "link", kind, target), tmp_path / "data")
+def test_another_size_than_the_settings_say(server, tmp_path):
+    with pytest.raises(FetchError, match=f"has {len(CONTENT)} bytes, `size` says 7; correct"):
+        fetch(f"{server.url}/file", SHA256, tmp_path / "file", size=7)
 
 
-def test_a_link_in_a_zip_is_a_plain_file(tmp_path):
-    unpack(make_zip(tmp_path / "archive", "link", b"/etc/passwd", 0o120777), tmp_path / "data")
-    assert not (tmp_path / "data/link").is_symlink() and (tmp_path / "data/link").read_bytes() == b"/etc/passwd"
-
-
-def test_damaged_archives(tmp_path):
-    (tmp_path / "text").write_text("no archive")
-    with pytest.raises(FetchError, match="neither a zip nor a tar"):
-        unpack(tmp_path / "text", tmp_path / "data")
-    path = make_zip(tmp_path / "archive", "file", b"data")
-    path.write_bytes(path.read_bytes().replace(b"data", b"dama", 1))
-    with pytest.raises(FetchError, match="cannot be unpacked .*CRC.*check the archive"):
-        unpack(path, tmp_path / "data")
-
-
-def test_a_corpus_whose_root_is_absent_is_fetched(server, tmp_path):
-    source = esc50(tmp_path / "source" / "ESC-50-master")
-    with tarfile.open(tmp_path / "esc50.tar.gz", "w:gz") as file:
-        file.add(source, "top/ESC-50-master")
-    server.content = (tmp_path / "esc50.tar.gz").read_bytes()
-    archive = Archive(url=f"{server.url}/esc50.tar.gz?download=1", sha256=hashlib.sha256(server.content).hexdigest())
-    root = tmp_path / "raw" / "ESC-50-master"
-    settings = corpus("esc50", root, archive=archive, classes=["dog", "rain"])
-    for _ in range(2):  # the second time it is there: nothing is asked of the server
-        assert len(prepare("test", settings, tmp_path / "clips")) == 4
-        assert {path.name for path in root.parent.iterdir()} == {"esc50.tar.gz", "esc50.tar.gz.lock", "ESC-50-master"}
-        assert server.ranges == [None]
-    with pytest.raises(FetchError, match="holds top, no folder ESC-50; correct the last part of root"):
-        provide(archive, tmp_path / "raw" / "ESC-50")
+def test_room_for_what_is_to_come(server, tmp_path, monkeypatch):
+    (tmp_path / "file.part").write_bytes(CONTENT[:-1001])
+    monkeypatch.setattr(unpack, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(FetchError, match="what is to come needs 1.0 kB, but the disk of .* has 1.0 kB free"):
+        fetch(f"{server.url}/file", SHA256, tmp_path / "file")
+    monkeypatch.setattr(unpack, "disk_usage", lambda _: SimpleNamespace(free=1001))
+    fetch(f"{server.url}/file", SHA256, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT

@@ -1,6 +1,8 @@
 """The reader of published weights: what released files hold is read, what could run code is not."""
 
+import argparse
 import os
+from pathlib import PosixPath
 
 import numpy as np
 import pytest
@@ -30,6 +32,20 @@ def test_numpy_beside_the_weights_is_let_through(tmp_path):
     assert torch.equal(content["model"]["a"], torch.ones(2)) and content["sampler"]["indexes"].tolist() == [0, 1, 2, 3]
 
 
+def test_the_arguments_of_a_training_script_are_let_through(tmp_path):
+    """AudioMAE's code saves them beside weights, optimiser and scaler."""
+    layer = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(2)).sum().backward()
+    optimiser.step()
+    args = argparse.Namespace(lr=2e-4, betas=(0.9, 0.95), output_dir=PosixPath("runs/1"), resume=None, distributed=True)
+    more = {"optimizer": optimiser.state_dict(), "epoch": 32, "scaler": {"scale": 65536.0}, "args": args}
+    torch.save({"model": layer.state_dict(), **more}, tmp_path / "pretrained.pth")
+    content = reader.read(tmp_path / "pretrained.pth")
+    assert torch.equal(content["model"]["weight"], layer.weight) and content["args"] == args
+    assert content["optimizer"]["state"][0]["step"] == 1
+
+
 def test_safetensors_are_read(tmp_path):
     from safetensors.torch import save_file
 
@@ -37,10 +53,14 @@ def test_safetensors_are_read(tmp_path):
     assert torch.equal(reader.read(tmp_path / "a.safetensors")["a"], torch.ones(2))
 
 
-@pytest.mark.parametrize("where", ["beside the weights", "in an array"])
+@pytest.mark.parametrize("where", ["beside the weights", "in an array", "in the arguments"])
 def test_a_file_with_code_is_refused_and_runs_none(tmp_path, where):
     hostile, trace = Hostile(tmp_path / "ran"), tmp_path / "ran"
-    extra = hostile if where == "beside the weights" else np.array([hostile], dtype=object)
+    extra = {
+        "beside the weights": hostile,
+        "in an array": np.array([hostile], dtype=object),
+        "in the arguments": argparse.Namespace(lr=hostile),
+    }[where]
     torch.save({"state_dict": {"a": torch.ones(1)}, "callbacks": extra}, tmp_path / "code.ckpt")
     with pytest.raises(ValueError, match="code.ckpt: .*could run code.*save the weights alone") as error:
         reader.read(tmp_path / "code.ckpt")

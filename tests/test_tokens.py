@@ -1,5 +1,7 @@
 """Tokens of clips and texts: shapes, masks, pooling, T5 from a folder, and the store that neighbours are read from."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -93,7 +95,9 @@ def test_audiomae_from_its_file_gives_32_tokens(audiomae_file):
     states, mask = made(0.1 * noise(1, 16000))
     assert states.shape == (1, 32, 768) and mask.shape == (1, 32) and mask.all() and made.dim == 768
     assert made.network.rate == 16000
-    with pytest.raises(ValueError, match="none.pth: no such file; fetch AudioMAE's checkpoint"):
+    with pytest.raises(
+        ValueError, match="tokens.audiomae none.pth: no such file; fetch AudioMAE's .* facebookresearch"
+    ):
         tokens.of_audio(Tokens(audio="audiomae", audiomae="none.pth"), None)
 
 
@@ -147,8 +151,35 @@ def test_t5_reads_its_encoder_from_a_whole_model(t5_folder):
 
 
 def test_a_folder_without_t5_is_named(tmp_path):
-    with pytest.raises(ValueError, match="no T5 there; fetch config, tokenizer and weights"):
+    with pytest.raises(
+        ValueError, match="tokens.t5 .*: no config of a T5 there, config.json; fetch .*google/flan-t5-large"
+    ):
         tokens.t5(tmp_path, 50)
+
+
+def test_t5_is_read_from_either_kind_of_weights(t5_folder):
+    texts = ["a dog barks twice", "rain"]
+    expected, _ = tokens.t5(t5_folder, 8)(texts)
+    torch.save(load_file(t5_folder / "model.safetensors"), t5_folder / "pytorch_model.bin")
+    (t5_folder / "model.safetensors").unlink()
+    assert torch.equal(tokens.t5(t5_folder, 8)(texts)[0], expected)
+    (t5_folder / "pytorch_model.bin").unlink()
+    with pytest.raises(ValueError, match="no weights of a T5 there, model.safetensors or pytorch_model.bin or"):
+        tokens.t5(t5_folder, 8)
+
+
+def test_a_t5_without_its_tokenizer_is_refused(t5_folder):
+    words = t5_folder / "tokenizer.json"
+    content = json.loads(words.read_text())
+    content["model"]["vocab"] = {word: i for word, i in content["model"]["vocab"].items() if i < 3}  # specials alone
+    words.write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match="tokens.t5 .*: the tokenizer knows [0-9]+ tokens, the weights have rows for 8"
+    ):
+        tokens.t5(t5_folder, 8)
+    words.unlink()
+    with pytest.raises(ValueError, match="no tokenizer of a T5 there, tokenizer.json or spiece.model; fetch"):
+        tokens.t5(t5_folder, 8)
 
 
 @pytest.mark.parametrize(

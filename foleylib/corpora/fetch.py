@@ -1,70 +1,172 @@
-"""Archives from the network: resumable download, SHA-256 check, unpacking that stays inside its folder."""
+"""Archives from the network: room on the disk, resumable download, checksum, and a corpus that is there whole or not.
 
+`requests` with a few lines about it, since pooch has checksums but neither resumes a download nor looks at the disk.
+"""
+
+import hashlib
 import os
-import tarfile
-import tempfile
+import re
+import shutil
 import time
-import zipfile
-import zlib
+from collections import Counter
 from pathlib import Path
 
 import requests
 from filelock import FileLock
 
+from foleylib.corpora.unpack import FetchError, check_room, extract, inspect
 from foleylib.params.corpora import Archive
-from foleylib.runtime import progress, weights_sha256
+from foleylib.runtime import progress
 
 CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = 60.0  # longest silence of a server, in s
 
 
-class FetchError(ValueError):
-    """A download or archive that cannot be used; the message names it, what is wrong and the remedy."""
+def provide(archives: list[Archive], root: Path) -> None:
+    """Make the folder `root` of a corpus from its archives, if it is not there yet.
 
-
-def provide(archive: Archive, root: Path) -> None:
-    """Make the folder `root` of a corpus from its archive, if it is not there yet.
-
-    The archive is kept beside `root`; the folder of that name in it, wherever it lies, becomes `root` once all of it is
-    unpacked.
+    The archives are kept beside `root`. All are fetched, then all are looked at, and only if there is room for all of
+    them they are unpacked beside `root`, which takes its name at the end: a process that was killed leaves no `root`.
+    An archive with `into` becomes that folder of `root`, without the folders around its files. Of those without,
+    the folder of the name of `root`, wherever it lies, becomes `root`.
     """
+    root = root.parent if root.suffix == ".csv" else root
     if root.exists():
         return
-    file = root.with_name(archive.url.split("?")[0].rstrip("/").split("/")[-1])
-    fetch(archive.url, archive.sha256, file)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as scratch:
-        unpack(file, Path(scratch))
-        folders = sorted(path for path in Path(scratch).rglob(root.name) if path.is_dir())
+    files = _files(archives, root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.with_name(f".{root.name}.lock")):
+        if root.exists():  # another process has made it
+            return
+        _check_downloads(archives, files, root)
+        for archive, file in zip(archives, files):
+            fetch(archive.url, archive.sha256, file, md5=archive.md5, size=archive.size)
+        scratch = root.with_name(f".{root.name}.unpacking")
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+        check_room(root.parent, sum(map(inspect, files)), f"root {root}: unpacked, its {len(files)} archives' content")
+        try:
+            _settle(_unpacked(archives, files, root, scratch), root)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _files(archives: list[Archive], root: Path) -> list[Path]:
+    """Where the archives are kept: beside `root`, by the last part of their URL."""
+    names = [archive.url.split("?")[0].rstrip("/").split("/")[-1] for archive in archives]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise FetchError(f"archive: two are called {twice[0]}; fetch one yourself, unpack both and set `root`")
+    if root.name in names:
+        raise FetchError(f"archive: it is called {root.name}, as root {root} is; give `root` another last part")
+    return [root.with_name(name) for name in names]
+
+
+def _check_downloads(archives: list[Archive], files: list[Path], root: Path) -> None:
+    """Refuse to begin without room for what is still to come of all archives and, unpacked, at least as much."""
+    need = 0
+    for archive, file in zip(archives, files):
+        part = file.with_name(file.name + ".part")
+        size = file.stat().st_size if file.is_file() else archive.size or _announced(archive.url)
+        have = next((path.stat().st_size for path in (file, part) if path.is_file()), 0)
+        need += size + max(0, size - have)
+    check_room(root.parent, need, f"root {root}: the download and, unpacked, at least as much again")
+
+
+def _announced(url: str) -> int:
+    """Bytes of a file by the server's word; 0 where it says nothing, so that the download itself has to find out."""
+    try:
+        answer = requests.head(url, allow_redirects=True, headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT)
+    except requests.RequestException:
+        return 0  # the download will say it, with its remedy
+    return int(answer.headers.get("Content-Length", 0)) if answer.ok else 0
+
+
+def _unpacked(archives: list[Archive], files: list[Path], root: Path, scratch: Path) -> Path:
+    """The folder below `scratch` that is to be `root`."""
+    whole, made = scratch / "whole", scratch / "made"
+    for archive, file in zip(archives, files):
+        part = scratch / f"{file.name}.content"
+        extract(file, part if archive.into else whole)
+        if archive.into:
+            _move(_kernel(part), made / archive.into, file)
+    if whole.is_dir():
+        folders = sorted(path for path in whole.rglob(root.name) if path.is_dir())
         if not folders:
-            held = ", ".join(sorted(os.listdir(scratch)))
-            raise FetchError(f"{file} holds {held}, no folder {root.name}; correct the last part of root {root}")
-        folders[0].rename(root)
+            held = ", ".join(sorted(os.listdir(whole)))
+            raise FetchError(f"{files[0]} holds {held}, no folder {root.name}; correct the last part of root {root}")
+        _move(folders[0], made, files[0])
+    return made
 
 
-def fetch(url: str, sha256: str, dest: Path, *, attempts: int = 5, wait: float = 2.0) -> None:
+def _kernel(folder: Path) -> Path:
+    """The innermost folder that holds everything of a folder: an archive's own top folders say nothing."""
+    while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
+        folder = inside[0]
+    return folder
+
+
+def _move(source: Path, target: Path, archive: Path) -> None:
+    """Move what is in a folder into another, which may hold things but none of the same name."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if (target / path.name).exists():
+            raise FetchError(f"{archive} holds {path.name}, and so does another archive; give them different `into`")
+        path.rename(target / path.name)
+
+
+def _settle(folder: Path, root: Path) -> None:
+    """Give the finished folder its name: in one step, so that no half of a corpus is ever called `root`."""
+    folder.rename(root)
+
+
+def fetch(
+    url: str,
+    sha256: str | None,
+    dest: Path,
+    *,
+    md5: str | None = None,
+    size: int | None = None,
+    attempts: int = 5,
+    wait: float = 2.0,
+) -> None:
     """Download a file, resuming what an earlier run left in `dest`.part; one that is there is only checked.
 
-    A failing connection gets `attempts` tries, with a pause of `wait` s that doubles each time.
+    A failing connection gets `attempts` tries, with a pause of `wait` s that doubles each time. A file without a
+    checksum is fetched and then refused, with the SHA-256 that it has.
     """
     dest.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{dest}.lock"):
         file = dest
         if not dest.is_file():
             file = dest.with_name(dest.name + ".part")
-            _download(url, file, attempts, wait)
-        actual = weights_sha256(file)
-        if actual != sha256.lower():
-            remedy = "remove the file to fetch it again, or correct the hash"
-            raise FetchError(f"{file}: SHA-256 is {actual}, expected {sha256} of {url}; {remedy}")
+            _download(url, file, size, attempts, wait)
+        _check(file, url, sha256, md5)
         file.rename(dest)
 
 
-def _download(url: str, part: Path, attempts: int, wait: float) -> None:
+def _check(file: Path, url: str, sha256: str | None, md5: str | None) -> None:
+    for name, title, expected in (("sha256", "SHA-256", sha256), ("md5", "MD5", md5)):
+        actual = _digest(file, name) if expected else ""
+        if expected and actual != expected.lower():
+            remedy = "remove the file to fetch it again, or correct the hash"
+            raise FetchError(f"{file}: {title} is {actual}, expected {expected} of {url}; {remedy}")
+    if not (sha256 or md5):
+        raise FetchError(
+            f"{file}: nothing to compare it with; if {url} is to be trusted, set its `sha256` to {_digest(file, 'sha256')}"
+        )
+
+
+def _digest(file: Path, name: str) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, name).hexdigest()
+
+
+def _download(url: str, part: Path, size: int | None, attempts: int, wait: float) -> None:
     for attempt in range(attempts):
         if attempt:
             time.sleep(wait * 2 ** (attempt - 1))
         try:
-            _append(url, part)
+            _append(url, part, size)
             return
         except requests.RequestException as error:
             status = getattr(error.response, "status_code", 500)  # without an answer the connection failed
@@ -74,7 +176,7 @@ def _download(url: str, part: Path, attempts: int, wait: float) -> None:
     raise FetchError(f"{url}: failed {attempts} times ({last}); what came is kept in {part}, run again to resume")
 
 
-def _append(url: str, part: Path) -> None:
+def _append(url: str, part: Path, expected: int | None) -> None:
     size = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={size}-"} if size else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
@@ -83,32 +185,14 @@ def _append(url: str, part: Path) -> None:
         response.raise_for_status()
         if response.status_code != 206:  # the server sends all of it again
             size = 0
-        total = size + int(response.headers.get("Content-Length", 0)) or None
-        bar = progress(desc=part.stem, total=total, initial=size, unit="B", unit_scale=True)
+        elif not re.match(rf"bytes {size}-", response.headers.get("Content-Range", "")):
+            raise requests.ConnectionError(f"asked for bytes from {size}, got {response.headers.get('Content-Range')}")
+        coming = int(response.headers.get("Content-Length", 0))
+        if expected and coming and size + coming != expected:
+            raise FetchError(f"{url}: has {size + coming} bytes, `size` says {expected}; correct `size` or the URL")
+        check_room(part.parent, coming, f"{url}: what is to come")
+        bar = progress(desc=part.stem, total=size + coming or None, initial=size, unit="B", unit_scale=True)
         with bar, open(part, "ab" if size else "wb") as file:
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip or tar archive into a folder: nothing outside of it, no links, no devices."""
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                file.extractall(folder)  # drops "..", drives and roots of paths, writes links as plain files
-        elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as file:
-                file.extractall(folder, filter=_plain)
-        else:
-            raise FetchError(f"{archive}: neither a zip nor a tar archive; check what was fetched")
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise FetchError(
-            f"{archive}: cannot be unpacked ({error}); check the archive and the room on the disk"
-        ) from error
-
-
-def _plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    if not (member.isfile() or member.isdir()):
-        raise tarfile.TarError(f"member {member.name!r} is a link or a device, do not trust it")
-    return tarfile.data_filter(member, folder)

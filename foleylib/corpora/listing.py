@@ -4,9 +4,9 @@ import hashlib
 import re
 import string
 from collections import Counter, defaultdict
-from pathlib import Path
 
-from foleylib.corpora.sources import CLASSES, DCASE_PROMPTS, READERS
+from foleylib.corpora.left_out import check_left_out
+from foleylib.corpora.sources import CLASSES, DCASE_PROMPTS, read_clips
 from foleylib.corpora.synth import captions, render
 from foleylib.datasets.manifest import SYNTHETIC, CorpusError
 from foleylib.params.corpora import Corpus
@@ -16,14 +16,25 @@ OFFSETS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # number of a split
 
 
 def list_clips(settings: Corpus) -> list[dict]:
-    """The clips that `prepare` makes, by split, class and id: id, source, split, label, target, captions, prompt.
+    """The clips of `list_corpus` alone."""
+    return list_corpus(settings)[0]
+
+
+def list_corpus(settings: Corpus) -> tuple[list[dict], list[dict]]:
+    """The clips that `prepare` makes, and those that the corpus lists but the settings leave out.
+
+    The former come by split, class and id: id, source, split, label, target, captions, prompt.
 
     `target` counts the classes (in the order given, else alphabetical), and is -1 for a clip without a label, which is
     "" then: of every clip where the corpus has no classes. A prompt is that of the settings, else the template's, else
     the corpus's own: the first caption where there is one, which it always is of a clip without a label. Every clip has
     at least one caption, its prompt where the corpus gives none.
     """
-    clips, classes = _synthetic(settings) if settings.kind == "synthetic" else _recorded(settings)
+    left_out = []
+    if settings.kind == "synthetic":
+        clips, classes = _synthetic(settings)
+    else:
+        clips, classes, left_out = _recorded(settings)
     _check_prompts(settings, classes)
     target = {label: i for i, label in enumerate(classes)} | {"": -1}
     for clip in clips:
@@ -33,7 +44,7 @@ def list_clips(settings: Corpus) -> list[dict]:
             clip["prompt"] = settings.prompt_template.format(label=spoken(label))
         clip["prompt"] = settings.prompts.get(label, clip["prompt"])
         clip["captions"] = clip["captions"] or [clip["prompt"]]
-    return sorted(clips, key=lambda clip: (SPLITS.index(clip["split"]), clip["target"], clip["id"]))
+    return sorted(clips, key=lambda clip: (SPLITS.index(clip["split"]), clip["target"], clip["id"])), left_out
 
 
 def spoken(label: str) -> str:
@@ -119,13 +130,16 @@ def _scenes(settings: Corpus, classes: list[str]) -> list[dict]:
     ]
 
 
-def _recorded(settings: Corpus) -> tuple[list[dict], list[str]]:
-    clips = READERS[settings.kind](Path(settings.root))
+def _recorded(settings: Corpus) -> tuple[list[dict], list[str], list[dict]]:
+    listed = read_clips(settings)
+    clips = [clip for clip in listed if "left_out" not in clip]
+    left_out = [clip for clip in listed if "left_out" in clip]
+    check_left_out(clips, left_out, settings)
     wanted = CLASSES.get(settings.kind) if settings.classes is None else settings.classes
     classes = _classes(wanted, sorted({clip["label"] for clip in clips} - {""}))
     if "fold" in clips[0]:
         clips, asked = by_fold(clips, settings.folds), settings.folds
-    elif "split" in clips[0]:
+    elif all("split" in clip for clip in clips):
         clips, asked = by_column(clips), {}
     else:
         clips, asked = by_hash(clips, settings.split_fractions, settings.seed), settings.split_fractions
@@ -137,7 +151,7 @@ def _recorded(settings: Corpus) -> tuple[list[dict], list[str]]:
     for clip, id in zip(clips, _ids(clips)):
         clip["id"] = id
         clip["prompt"] = (*clip["captions"], DCASE_PROMPTS.get(clip["label"], spoken(clip["label"])))[0]
-    return clips, classes
+    return clips, classes, left_out
 
 
 def _classes(wanted, present) -> list[str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from foleylib.corpora.clips import make_clips
 from foleylib.corpora.fetch import provide
-from foleylib.corpora.listing import list_clips
+from foleylib.corpora.left_out import write_left_out
+from foleylib.corpora.listing import list_corpus
 from foleylib.datasets.manifest import COLUMNS, CorpusError, load, write_captions
 from foleylib.params.corpora import Corpus
 from foleylib.runtime import progress
@@ -43,7 +44,7 @@ def prepare(name: str, settings: Corpus, out: str | Path):
         if settings.archive is not None:
             provide(settings.archive, root)
         root = root.parent if root.suffix == ".csv" else root
-    records = list_clips(settings)
+    records, left_out = list_corpus(settings)
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "manifest.parquet").is_file()):
         raise CorpusError(f"{out} holds something else than a corpus; give another folder or remove it")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +58,7 @@ def prepare(name: str, settings: Corpus, out: str | Path):
             raise CorpusError(f"corpus {name}: {len(problems)} unusable files, nothing written:\n{listed}")
         pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(part / "manifest.parquet", index=False)
         write_captions(part, {row["id"]: row["captions"] for row in rows})
+        write_left_out(name, part, left_out)
         if out.exists():
             out.rename(Path(scratch) / "replaced")
         part.rename(out)

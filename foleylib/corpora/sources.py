@@ -2,17 +2,20 @@
 
 A layout is one reader in `READERS`. It returns one row per clip: source_path (relative to the root), name (what its id
 is formed from), label ("" without one), captions (a list, may be empty), source_group (clips of one recording),
-licence, and `fold` or `split` where the corpus has one of its own.
+licence, `fold` or `split` where the corpus has one of its own, and `left_out`, the reason, where a listed clip cannot
+be taken.
 """
 
-import csv
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
+from foleylib.corpora.rows import clip_row, read_csv, sounds, wrong_layout
+from foleylib.corpora.wavcaps import wavcaps
+from foleylib.corpora.youtube import audiocaps, audioset
 from foleylib.datasets.manifest import CorpusError
-
-AUDIO = (".wav", ".flac", ".ogg", ".mp3")
+from foleylib.params.corpora import LISTS, Corpus
 
 # Prompts of Yuan et al. (text-driven Foley), in the order of the challenge's classes.
 DCASE_PROMPTS = {
@@ -28,16 +31,16 @@ DCASE_PROMPTS = {
 
 def esc50(root: Path) -> list[dict]:
     """ESC-50 and ESC-10 (Piczak, ACM MM 2015): meta/esc50.csv, audio/; five folds, split by source recording."""
-    rows = _read_csv(root, "meta/esc50.csv", ("filename", "fold", "category", "esc10", "src_file", "take"))
+    rows = read_csv(root, "meta/esc50.csv", ("filename", "fold", "category", "esc10", "src_file", "take"))
     licences = {}
     if (root / "ATTRIBUTION.csv").is_file():
-        attribution = _read_csv(root, "ATTRIBUTION.csv", ("clip", "licence"))
+        attribution = read_csv(root, "ATTRIBUTION.csv", ("clip", "licence"))
         licences = {Path(row["clip"]).stem: row["licence"] for row in attribution}
     clips = []
     for row in rows:
         usual = "CC BY 3.0" if row["esc10"] == "True" else "CC BY-NC 3.0"
         licence = licences.get(f"{row['fold']}-{row['src_file']}-{row['take']}", usual)
-        clip = _clip(f"audio/{row['filename']}", row["category"], group=row["src_file"], licence=licence)
+        clip = clip_row(f"audio/{row['filename']}", row["category"], group=row["src_file"], licence=licence)
         clips.append({**clip, "name": Path(row["filename"]).stem, "fold": int(row["fold"])})
     return clips
 
@@ -45,9 +48,9 @@ def esc50(root: Path) -> list[dict]:
 def urbansound8k(root: Path) -> list[dict]:
     """UrbanSound8K (Salamon et al., ACM MM 2014): metadata/UrbanSound8K.csv, audio/foldN/; ten folds by Freesound id."""
     clips = []
-    for row in _read_csv(root, "metadata/UrbanSound8K.csv", ("slice_file_name", "fsID", "fold", "class")):
+    for row in read_csv(root, "metadata/UrbanSound8K.csv", ("slice_file_name", "fsID", "fold", "class")):
         source = f"audio/fold{row['fold']}/{row['slice_file_name']}"
-        clip = _clip(source, row["class"], group=row["fsID"], licence="CC BY-NC 3.0")
+        clip = clip_row(source, row["class"], group=row["fsID"], licence="CC BY-NC 3.0")
         clips.append({**clip, "name": Path(source).stem, "fold": int(row["fold"])})
     return clips
 
@@ -64,7 +67,7 @@ def dcase2023t7(root: Path) -> list[dict]:
     lacking = [label for label in DCASE_PROMPTS if both and label not in {clip["label"] for clip in evaluation}]
     if not clips or lacking:
         where = f"; eval/ has no sound of {', '.join(lacking)}" if lacking else ""
-        raise _wrong_layout(root, f"DCASE 2023 Task 7, that is <Class>/<id>.wav with {', '.join(DCASE_PROMPTS)}{where}")
+        raise wrong_layout(root, f"DCASE 2023 Task 7, that is <Class>/<id>.wav with {', '.join(DCASE_PROMPTS)}{where}")
     return clips + [{**clip, "split": "test"} for clip in evaluation]
 
 
@@ -73,10 +76,10 @@ def _dcase_classes(root: Path, part: str, prefix: str) -> list[dict]:
     present = sorted((root / part).iterdir()) if (root / part).is_dir() else []
     written, clips = {path.name.replace("_", "").lower(): path for path in present}, []
     for label in DCASE_PROMPTS:
-        for path in _sounds(written.get(label.replace("_", "").lower(), root / part / label)):
+        for path in sounds(written.get(label.replace("_", "").lower(), root / part / label)):
             name = f"{prefix}{label}/{path.stem}"
             source = path.relative_to(root).as_posix()
-            clip = _clip(source, label, group=name, licence="research use only (DCASE 2023 Task 7)")
+            clip = clip_row(source, label, group=name, licence="research use only (DCASE 2023 Task 7)")
             clips.append({**clip, "name": name})
     return clips
 
@@ -93,21 +96,59 @@ def folder(root: Path) -> list[dict]:
     if (root / "metadata.csv").is_file():
         return _table(root, "metadata.csv")
     clips = [
-        _clip(f"{label.name}/{path.name}", label.name, group=path.stem)
+        clip_row(f"{label.name}/{path.name}", label.name, group=path.stem)
         for label in (sorted(root.iterdir()) if root.is_dir() else [])
-        for path in _sounds(label)
+        for path in sounds(label)
     ]
     if not clips:
-        raise _wrong_layout(root, "<class>/*.wav (or flac, ogg, mp3), or metadata.csv (path, caption, label)")
+        raise wrong_layout(root, "<class>/*.wav (or flac, ogg, mp3), or metadata.csv (path, caption, label)")
     return clips
 
 
-READERS = {"esc50": esc50, "urbansound8k": urbansound8k, "dcase2023t7": dcase2023t7, "folder": folder}
+READERS = {
+    "esc50": esc50,
+    "urbansound8k": urbansound8k,
+    "dcase2023t7": dcase2023t7,
+    "audiocaps": audiocaps,
+    "wavcaps": wavcaps,
+    "audioset": audioset,
+    "folder": folder,
+}
 CLASSES = {"dcase2023t7": tuple(DCASE_PROMPTS)}  # what a corpus must hold, unless the settings name its classes
+
+# kind: what the licence of the data set says, and whether it lets clips (and what is trained on them) be used
+# commercially. The licence of a single clip, where it has one, stands in the manifest.
+LICENCES = {
+    "synthetic": ("CC0 1.0: made here", True),
+    "esc50": ("CC BY-NC 3.0; ESC-10, a part of it, CC BY 3.0; each clip's in its ATTRIBUTION.csv", False),
+    "urbansound8k": ("CC BY-NC 3.0 (its readme), CC BY-NC 4.0 (Zenodo)", False),
+    "dcase2023t7": ("of UrbanSound8K, FSD50K and BBC Sound Effects, for research in the challenge", False),
+    "audiocaps": (
+        "captions for academic purposes only (its readme; its LICENSE is MIT), audio of YouTube's uploaders",
+        False,
+    ),
+    "wavcaps": (
+        "academic use only; audio of Freesound's uploaders, the BBC, SoundBible and YouTube's uploaders",
+        False,
+    ),
+    "audioset": ("labels CC BY 4.0 (Google), ontology CC BY-SA 4.0, audio of YouTube's uploaders", False),
+    "folder": ("not known to this library: what the column `licence` of metadata.csv says of each clip", False),
+}
+
+
+def read_clips(settings: Corpus) -> list[dict]:
+    """The rows of the corpus that the settings name, from the reader of its kind."""
+    reader = READERS[settings.kind]
+    if settings.kind in LISTS:
+        lists = LISTS[settings.kind]
+        reader = partial(reader, lists=tuple(name for name in lists if name in (settings.lists or lists)))
+    if settings.kind == "wavcaps":
+        reader = partial(reader, sources=settings.sources, blacklists=settings.blacklists)
+    return reader(Path(settings.root))
 
 
 def _table(root: Path, name: str) -> list[dict]:
-    path, rows = root / name, _read_csv(root, name, ("path",))
+    path, rows = root / name, read_csv(root, name, ("path",))
     columns = [column for column in rows[0] if re.fullmatch(r"caption(_\d+)?", column)]
     if not columns and "label" not in rows[0]:
         raise CorpusError(f"{path}: expected a column caption or label beside path; found {list(rows[0])}")
@@ -135,7 +176,7 @@ def _clip_of(row: dict) -> dict:
     """The clip of a row of a table, without captions."""
     source = Path(row["path"]).as_posix()
     group = row.get("source_group") or row.get("group") or Path(source).stem
-    clip = _clip(source, row.get("label") or "", group=group, licence=row.get("licence") or "unknown")
+    clip = clip_row(source, row.get("label") or "", group=group, licence=row.get("licence") or "unknown")
     return {**clip, "split": row["split"] or ""} if "split" in row else clip
 
 
@@ -153,41 +194,3 @@ def _check_captions(path: Path, clips: dict[str, dict]) -> None:
         raise CorpusError(
             f"{path}: listed with a caption and without one: {', '.join(without)}; remove the latter rows"
         )
-
-
-def _clip(source: str, label: str, *, group: str, licence: str = "unknown") -> dict:
-    return {
-        "source_path": source,
-        "name": str(Path(source).with_suffix("")),
-        "label": label,
-        "captions": [],
-        "source_group": group,
-        "licence": licence,
-    }
-
-
-def _sounds(folder: Path) -> list[Path]:
-    inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in inside if path.suffix.lower() in AUDIO and path.name[0] != "." and path.is_file()]
-
-
-def _read_csv(root: Path, name: str, columns: tuple[str, ...]) -> list[dict]:
-    path = root / name
-    if not path.is_file():
-        raise _wrong_layout(root, name)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    present = list(rows[0]) if rows else []
-    if not set(columns) <= set(present):
-        raise CorpusError(f"{path}: expected rows with the columns {', '.join(columns)}; found {present or 'no rows'}")
-    return rows
-
-
-def _wrong_layout(root: Path, expected: str) -> CorpusError:
-    present = "no such folder"
-    if root.is_dir():
-        names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
-        present = ", ".join(names[:10] + ["..."] * (len(names) > 10)) or "an empty folder"
-    return CorpusError(
-        f"root {root}: expected {expected}; found: {present}. Point `root` at the folder that holds these"
-    )

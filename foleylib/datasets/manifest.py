@@ -67,10 +67,19 @@ def load(out: str | Path):
     absent = [column for column in COLUMNS if column not in manifest]
     if absent:
         raise CorpusError(f"{path}: no columns {absent}; it was written by another version, prepare the corpus again")
-    lost = sorted(set(manifest.path) - {f"audio/{file.name}" for file in Path(out).glob("audio/*")})
-    if lost:
+    if lost := _lost(Path(out), manifest.path):
         raise CorpusError(f"{path}: {len(lost)} files of it are missing, first {lost[:5]}; prepare the corpus again")
     return manifest
+
+
+def _lost(out: Path, clips) -> list[str]:
+    """The clips of a manifest's column `path` that are not there; their folders are listed one by one."""
+    folders = clips.str.rpartition("/")[0]
+    lost = []
+    for folder, own in clips.groupby(folders):
+        present = {file.name for file in (out / folder).glob("*")}
+        lost += [path for path in own if path.rpartition("/")[2] not in present]
+    return sorted(lost)
 
 
 def licences(out: str | Path) -> dict[str, int]:
@@ -118,22 +127,28 @@ class Waves:
     """
 
     def __init__(self, out: str | Path, manifest):
-        self.clips = [(Path(out) / row.path, row.rate, row.seconds) for row in manifest.itertuples()]
+        self.out, self.paths = Path(out), manifest.path.array
+        self.rates, self.seconds = manifest.rate.to_numpy(), manifest.seconds.to_numpy()
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.paths)
 
     def __getitem__(self, rows):
         import torch
 
-        return torch.from_numpy(np.stack([_read_clip(*self.clips[row]) for row in rows]))
+        return torch.from_numpy(self.read(rows))
+
+    def read(self, rows) -> np.ndarray:
+        """The clips of some rows [shape=(B, T), float32]."""
+        clips = [(self.out / self.paths[row], self.rates[row], self.seconds[row]) for row in rows]
+        return np.stack([_read_clip(*clip) for clip in clips])
 
 
 def iter_waves(out: str | Path, manifest, batch: int = 64) -> Iterator[np.ndarray]:
     """Yield the clips of a manifest in its order, in arrays [shape=(batch, T), float32]; the last may be smaller."""
-    clips = Waves(out, manifest).clips
-    for start in range(0, len(clips), batch):
-        yield np.stack([_read_clip(*clip) for clip in clips[start : start + batch]])
+    waves = Waves(out, manifest)
+    for start in range(0, len(waves), batch):
+        yield waves.read(range(start, min(start + batch, len(waves))))
 
 
 def read_waves(out: str | Path, manifest) -> np.ndarray:

@@ -13,6 +13,8 @@ from foleylib.audio.mel import DecibelMel, MelConfig
 from foleylib.runtime import load_strictly
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # RoBERTa's, in its order: pad is 1
+TOKENS = 16384  # padded tokens of a batch of texts at most; the attention of 256 texts of 512 tokens takes gigabytes
+PADDED = 16  # batches of sorted texts are padded to a multiple of it
 TEXT_EPS = 1e-5  # RoBERTa's layer norm; ClapTextConfig's default 1e-12 moves unit vectors by 4e-5
 
 
@@ -98,13 +100,13 @@ class Clap(nn.Module):
         features = self.front_end(self.fit_window(waves))
         return F.normalize(self.model.get_audio_features(input_features=features).pooler_output, dim=-1)
 
-    def text(self, texts: list[str]) -> torch.Tensor:
-        """Unit embeddings [shape=(B, D)] of texts."""
+    def text(self, texts: list[str], *, length: int | None = None) -> torch.Tensor:
+        """Unit embeddings [shape=(B, D)] of texts, padded to the longest of them or to `length` tokens."""
         tokens = self.tokenizer(
             list(texts),
-            padding=True,
+            padding=True if length is None else "max_length",
             truncation=True,
-            max_length=self.tokenizer.model_max_length,
+            max_length=length or self.tokenizer.model_max_length,
             return_tensors="pt",
         ).to(self.model.device)
         features = self.model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"])
@@ -127,8 +129,36 @@ class Clap(nn.Module):
 
     @torch.no_grad()
     def embed_text(self, texts: list[str], *, batch_size: int = 256) -> torch.Tensor:
-        """E_text [shape=(N, D), unit norm] of texts, `batch_size` at once, without gradient."""
-        return torch.cat([self.text(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)])
+        """E_text [shape=(N, D), unit norm] of texts, in batches of `text_batches`, without gradient."""
+        batches = self.text_batches(texts, batch_size=batch_size)
+        parts = torch.cat([self.text([texts[row] for row in rows], length=length) for rows, length in batches])
+        order = torch.from_numpy(np.argsort(np.concatenate([rows for rows, _ in batches])))
+        return parts[order.to(parts.device)]
+
+    def text_batches(self, texts: list[str], *, batch_size: int = 256) -> list[tuple[np.ndarray, int | None]]:
+        """Which texts are embedded at once: rows of each batch, and the tokens to which `text` pads it.
+
+        Texts that fit into one batch, of `batch_size` and of `TOKENS` when padded, are one, padded to the longest. More
+        of them are sorted by their number of tokens, and a batch of them is padded to a multiple of `PADDED`: below 16
+        tokens the CPU takes the sums of the softmax in another order, and an embedding differs by up to 1.5e-7.
+        """
+        lengths, most = self._lengths(texts), self.tokenizer.model_max_length
+        if len(texts) <= batch_size and len(texts) * lengths.max(initial=0) <= TOKENS:
+            return [(np.arange(len(texts)), None)]
+        order, batches, start = np.argsort(lengths, kind="stable"), [], 0
+        padded = np.minimum(-(-lengths[order] // PADDED) * PADDED, most)
+        while start < len(order):
+            rows = np.arange(1, min(batch_size, len(order) - start) + 1)
+            count = max(1, int((rows * padded[start : start + batch_size] <= TOKENS).sum()))
+            batches.append((order[start : start + count], int(padded[start + count - 1])))
+            start += count
+        return batches
+
+    def _lengths(self, texts: list[str]) -> np.ndarray:
+        """Tokens of each text [shape=(N,)], at most as many as the model takes."""
+        parts = (list(texts[start : start + 1024]) for start in range(0, len(texts), 1024))
+        options = {"truncation": True, "max_length": self.tokenizer.model_max_length}
+        return np.array([len(ids) for part in parts for ids in self.tokenizer(part, **options)["input_ids"]], dtype=int)
 
     def save(self, folder: str | Path) -> None:
         """Write model, tokenizer and feature extractor as transformers does."""

@@ -13,6 +13,18 @@ from foleylib.audio.io import at_rate
 from foleylib.networks.clap import Clap
 from foleylib.runtime import load_strictly
 
+T5_FILES = {
+    "config": ["config.json"],
+    "tokenizer": ["tokenizer.json", "spiece.model"],
+    "weights": [
+        "model.safetensors",
+        "pytorch_model.bin",
+        "model.safetensors.index.json",
+        "pytorch_model.bin.index.json",
+    ],
+}
+T5_PADDING = 128  # T5's table of words is filled to a multiple of this: 32128 rows for 32100 tokens
+
 
 def pool(grid: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
     """Half the mean and half the maximum of the cells under a kernel [shape=(B, T / t * F / f, C)], time by time.
@@ -101,7 +113,10 @@ def of_audio(settings, clap: Clap) -> AudioTokens | None:
     from foleylib.networks.published import reader, weights
 
     if not Path(settings.audiomae).is_file():
-        raise ValueError(f"{settings.audiomae}: no such file; fetch AudioMAE's checkpoint or correct tokens.audiomae")
+        raise ValueError(
+            f"retrieval.tokens.audiomae {settings.audiomae}: no such file; fetch AudioMAE's checkpoint, which the README of "
+            "facebookresearch/AudioMAE on GitHub links, or correct the path"
+        )
     return AudioTokens(weights.audiomae_from_original(reader.read(settings.audiomae)), settings.pool).eval()
 
 
@@ -121,7 +136,18 @@ def t5(folder: str | Path, length: int) -> TextTokens:
     class T5Encoder(T5EncoderModel):
         _keys_to_ignore_on_load_unexpected = ("decoder", "lm_head")  # FLAN-T5 has a head of its own
 
-    if not (Path(folder) / "config.json").is_file():
-        raise ValueError(f"{folder}: no T5 there; fetch config, tokenizer and weights, or correct tokens.t5")
-    encoder = load_strictly(T5Encoder, folder, stage="retrieval")
-    return TextTokens(encoder, AutoTokenizer.from_pretrained(folder), length).eval()
+    folder, where = Path(folder), f"retrieval.tokens.t5 {folder}"
+    for what, names in T5_FILES.items():
+        if not any((folder / name).is_file() for name in names):
+            raise ValueError(
+                f"{where}: no {what} of a T5 there, {' or '.join(names)}; fetch the files of google/flan-t5-large from the "
+                "Hugging Face Hub, or correct the path"
+            )
+    encoder, tokenizer = load_strictly(T5Encoder, folder, stage="retrieval"), AutoTokenizer.from_pretrained(folder)
+    unused = encoder.config.vocab_size - len(tokenizer)  # transformers makes an empty one of files that say nothing
+    if not 0 <= unused < T5_PADDING or len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError(
+            f"{where}: the tokenizer knows {len(tokenizer)} tokens, the weights have rows for {encoder.config.vocab_size}; "
+            "fetch the tokenizer of the same T5"
+        )
+    return TextTokens(encoder, tokenizer, length).eval()

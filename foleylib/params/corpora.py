@@ -2,26 +2,48 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from foleylib.params.base import Amount, Count, Positive, Section, Share
 
 HOPS_PER_SECOND = 100  # the hop of every front end is 10 ms
 
 
+# The lists that a data set is published as; a corpus reads all of them, or those that it names.
+LISTS = {"audiocaps": ("train", "val", "test"), "audioset": ("balanced", "unbalanced", "eval")}
+Source = Literal["FreeSound", "BBC_Sound_Effects", "SoundBible", "AudioSet_SL"]
+
+
 class Archive(Section):
-    """A corpus to download, where its root is not there."""
+    """A corpus, or a part of it, to download where its root is not there.
+
+    Without a checksum it is fetched and refused, with the SHA-256 that it has. `size` in bytes, for a server that does
+    not tell; `into` is a folder of the root, for an archive that does not hold the folder of the root's name.
+    """
 
     url: Annotated[str, Field(pattern=r"^https?://\S+$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    md5: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{32}$")] | None = None
+    size: Positive | None = None
+    into: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")] | None = None
+
+
+def _several(value):
+    """One archive is a list of one."""
+    return value if value is None or isinstance(value, list | tuple) else [value]
 
 
 class Corpus(Section):
     """One corpus. dvc.yaml reads rate, seconds and padding of each."""
 
-    kind: Literal["synthetic", "esc50", "dcase2023t7", "urbansound8k", "folder"]
+    kind: Literal["synthetic", "esc50", "dcase2023t7", "urbansound8k", "audiocaps", "wavcaps", "audioset", "folder"]
     root: str | None = None
-    archive: Archive | None = None
+    archive: Annotated[list[Archive] | None, Field(min_length=1), BeforeValidator(_several)] = None
+    lists: list[str] | None = None  # of audiocaps and audioset, see LISTS; all without
+    sources: list[Source] | None = None  # of wavcaps; all without
+    # Of wavcaps, what to leave out: the first two without, test sets; all_ac is AudioCaps whole.
+    blacklists: list[Literal["test_ac", "ub8k_esc50_vggsound", "all_ac"]] | None = None
+    absent: Literal["refuse", "skip"] = "refuse"  # listed clips of these three without a file
     classes: Literal["foley", "broad"] | list[str] | None = None
     clips_per_class: dict[Literal["train", "val", "test"], Count] | None = None
     scenes: dict[Literal["train", "val", "test"], Count] | None = None  # sounds of several classes in turn, no label
@@ -57,7 +79,8 @@ class Corpus(Section):
     def _has_what_its_kind_needs(self):
         needs = {"synthetic": "clips_per_class", "esc50": "folds", "urbansound8k": "folds"}
         need = needs.get(self.kind, "split_fractions")
-        if getattr(self, need) is None and (self.kind != "synthetic" or self.scenes is None):
+        own_splits = self.kind == "audiocaps" or (self.kind == "synthetic" and self.scenes is not None)
+        if getattr(self, need) is None and not own_splits:
             raise ValueError(
                 f"a corpus of kind '{self.kind}' needs '{need}'" + " or 'scenes'" * (self.kind == "synthetic")
             )
@@ -67,6 +90,24 @@ class Corpus(Section):
             raise ValueError(f"a corpus of kind '{self.kind}' has no 'scenes': they are made of sound models")
         if self.kind == "synthetic" and self.archive is not None:
             raise ValueError("a corpus of kind 'synthetic' has no 'archive': it is made here")
+        return self
+
+    @model_validator(mode="after")
+    def _lists_fit(self):
+        known = LISTS.get(self.kind, ())
+        if self.lists is not None and not (known and self.lists and set(self.lists) <= set(known)):
+            of = (
+                f"those of kind '{self.kind}' are {list(known)}"
+                if known
+                else f"a corpus of kind '{self.kind}' has none"
+            )
+            raise ValueError(f"lists {self.lists}: {of}")
+        if (self.sources is not None or self.blacklists is not None) and self.kind != "wavcaps":
+            raise ValueError(f"a corpus of kind '{self.kind}' has no 'sources' or 'blacklists': these are of wavcaps")
+        if self.sources == []:
+            raise ValueError("sources []: name one, or leave it out for all")
+        if self.absent != "refuse" and self.kind not in (*LISTS, "wavcaps"):
+            raise ValueError(f"absent {self.absent!r}: every clip of a corpus of kind '{self.kind}' must be there")
         return self
 
     @model_validator(mode="after")

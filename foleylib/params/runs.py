@@ -143,10 +143,18 @@ class Evaluator(Section):
     """A published evaluator: whose weights, and by which convention they are used."""
 
     kind: Literal["cnn10", "cnn14", "cnn14_16k", "fad_16k", "fad_dcase", "laion_clap"]
-    weights: str  # the file, of laion_clap the folder
+    weights: str  # the file, of laion_clap LAION's `.pt` or a folder of transformers
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = (
         None  # without it, loading tells the file's and stops
     )
+    through: Literal["transformers", "laion_clap"] = "transformers"  # the code that reads a `.pt` of laion_clap
+    tokenizer: str | None = None  # of such a `.pt` through transformers: the folder of roberta-base's tokenizer
+
+    @model_validator(mode="after")
+    def _clap_alone_reads(self):
+        if self.kind != "laion_clap" and (self.tokenizer or self.through != "transformers"):
+            raise ValueError(f"kind '{self.kind}' has no 'through' and no 'tokenizer': those are of laion_clap")
+        return self
 
 
 class Evaluate(Section):

@@ -21,7 +21,7 @@ OPTIONS = {  # of soundfile; 1.28 s at 16 kHz are 6 kB of MP3, and 10 kB of Vorb
     "mp3": {"format": "MP3", "bitrate_mode": "VARIABLE", "compression_level": 0.6},
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
 }
-MIME = {"mp3": "audio/mpeg", "flac": "audio/flac", "png": "image/png"}
+MIME = {"mp3": "audio/mpeg", "flac": "audio/flac", "webp": "image/webp"}
 MAX_CELLS = 40
 LOUDNESS, PEAK = -23.0, 0.95  # LUFS, as EBU R 128 has it; full scale
 TILES = "display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:6px"  # seven on 1,200 pixels
@@ -75,20 +75,18 @@ def at_loudness(wave: np.ndarray, rate: int, loudness: float = LOUDNESS) -> np.n
 
 
 def _spectrograms(waves: list[np.ndarray], rate: int) -> list[str]:
-    """Log-mels of waves as PNG images on one scale of shades, as sources of an element."""
+    """Log-mels of waves as WebP images on one scale of colours, as sources of an element; a fourth of the size of PNG."""
     from matplotlib import colormaps
     from PIL import Image
 
     log_mel = front_end(rate, "dataset")
     mels = [log_mel(torch.from_numpy(wave)[None])[0, 0].numpy() for wave in waves]  # (frames, n_mels)
-    top, shades, images = max(mel.max() for mel in mels), 63, []
-    palette = (colormaps["magma"].resampled(shades + 1)(range(shades + 1))[:, :3] * 255).astype(np.uint8)
+    top, images = max(mel.max() for mel in mels), []
     for mel in mels:
-        shade = ((mel - top) / DEPTH + 1).clip(0, 1) * shades
-        image, out = Image.fromarray(shade.T[::-1].astype(np.uint8), mode="P"), io.BytesIO()
-        image.putpalette(palette.tobytes())
-        image.save(out, "png", optimize=True)
-        images.append(data_url(out.getvalue(), MIME["png"]))
+        shade = ((mel - top) / DEPTH + 1).clip(0, 1)
+        out = io.BytesIO()
+        Image.fromarray(colormaps["magma"](shade.T[::-1], bytes=True)[..., :3]).save(out, "webp", quality=75)
+        images.append(data_url(out.getvalue(), MIME["webp"]))
     return images
 
 

@@ -13,8 +13,9 @@ def load(cfg: Params) -> dict[str, Embedder]:
     for name in cfg.evaluate.further:
         entry = cfg.evaluators[name]
         try:
-            weights = paths.ROOT / entry.weights
-            loaded[name] = load_published(entry.kind, weights, sha256=entry.sha256, device=device)
+            weights, tokenizer = paths.ROOT / entry.weights, entry.tokenizer and paths.ROOT / entry.tokenizer
+            options = {"through": entry.through, "tokenizer": tokenizer, "sha256": entry.sha256, "device": device}
+            loaded[name] = load_published(entry.kind, weights, **options)
         except ValueError as error:
             raise ValueError(f"evaluators.{name} in params.yaml: {error}") from error
     return loaded

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from foleylib.audio.mel import MelConfig
-from foleylib.networks import clap
 from foleylib.networks.embedders import Embedder
 from foleylib.networks.panns import PannsCnn, PannsConfig
-from foleylib.networks.published import reader
+from foleylib.networks.published import laion, reader
 from foleylib.networks.vggish import FAD_16K, FAD_DCASE, Vggish, VggishConvention
 from foleylib.runtime import weights_sha256
 
@@ -26,26 +24,18 @@ PUBLISHED = {
     "fad_16k": (Vggish, FAD_16K),
     "fad_dcase": (Vggish, FAD_DCASE),
 }
-FIXED = ("spectrogram_extractor.", "logmel_extractor.")  # matrices that the PANNs files store beside the weights
+# What files hold beside the weights: PANNs the matrices of its front end, torchvggish its PCA, which follows the network.
+FIXED = ("spectrogram_extractor.", "logmel_extractor.", "pproc.")
 
 
-LAION = "laion_clap"  # a folder of `transformers.ClapModel`, as the Hub has laion/clap-htsat-unfused
+LAION = (
+    "laion_clap"  # a `.pt` of LAION's, or a folder of `transformers.ClapModel`, as the Hub has laion/clap-htsat-unfused
+)
 
-
-class ClapAudio(nn.Module):
-    """CLAP as a network of sounds that also reads text."""
-
-    def __init__(self, model: clap.Clap) -> None:
-        super().__init__()
-        self.clap = model
-
-    def forward(self, waves: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Waves [shape=(B, T)] at `clap.rate` to "embedding" [shape=(B, D), unit norm]."""
-        return {"embedding": self.clap.audio(waves)}
-
-    def embed_text(self, texts: list[str]) -> torch.Tensor:
-        """Embeddings [shape=(B, D), unit norm] of texts."""
-        return self.clap.embed_text(texts)
+# Where the authors have the files.
+PANNS_AT = "the Zenodo record that the README of qiuqiangkong/audioset_tagging_cnn on GitHub links"
+VGGISH_AT = "the releases of harritaylor/torchvggish on GitHub"
+LAION_AT = "lukewys/laion_clap (.pt) or laion/clap-htsat-unfused (folder) on the Hugging Face Hub"
 
 
 def load_published(
@@ -55,17 +45,21 @@ def load_published(
     sha256: str | None,
     pinned: bool = True,
     device: str | torch.device = "cpu",
+    through: str = "transformers",
+    tokenizer: str | Path | None = None,
 ) -> Embedder:
-    """The evaluator `name` of `PUBLISHED` from its PyTorch file, or LAION's CLAP from its folder; the hash of either must
-    be `sha256`.
+    """The evaluator `name` of `PUBLISHED` from its PyTorch file, or LAION's CLAP from its file or folder; the hash of either
+    must be `sha256`.
 
     Results that are compared with published numbers need a hash; `pinned=False` with `sha256=None` takes any file.
+    `through` and `tokenizer` are those of `laion.load`.
     """
     if name not in (*PUBLISHED, LAION):
         raise ValueError(f"name={name!r}: give one of {sorted([*PUBLISHED, LAION])}")
-    if not (Path(path).is_dir() if name == LAION else Path(path).is_file()):
+    if not (Path(path).is_file() or name == LAION and Path(path).is_dir()):
         raise ValueError(
-            f"{path}: no such {'folder' if name == LAION else 'file'}; fetch the weights of {name} or correct the path"
+            f"weights {path}: no such file{' or folder' * (name == LAION)}; fetch the weights of {name} from "
+            f"{_publisher(name)}, or correct the path"
         )
     actual = weights_sha256(path)
     if sha256 is None and pinned:
@@ -73,7 +67,8 @@ def load_published(
     if sha256 is not None and actual != sha256.lower():
         raise ValueError(f"{path}: sha256 is {actual}, not {sha256}; fetch {name} again")
     if name == LAION:
-        return _load_clap(path, actual, device)
+        model = laion.load(path, through=through, tokenizer=tokenizer, device=device)
+        return Embedder(LAION, model.dim, model.rate, actual, model)
     network, config = PUBLISHED[name]
     with torch.random.fork_rng(devices=[]):
         model = network(config)
@@ -81,18 +76,18 @@ def load_published(
     try:
         _load(model, weights.get("model", weights))
     except (RuntimeError, AttributeError) as error:
-        raise ValueError(f"{path}: not the weights of {name} as a plain state dict ({error})") from error
+        said = " ".join(str(error).split())  # torch's own runs over several lines
+        raise ValueError(f"{path}: not the weights of {name} as a plain state dict ({said})") from error
     if isinstance(config, VggishConvention):
         return Embedder(name, 128, config.rate, actual, model.to(device), config.least, "vggish")
     least = max(config.mel.hop * config.stride, config.mel.n_fft)
     return Embedder(name, config.embedding_dim, config.mel.rate, actual, model.to(device), least)
 
 
-def _load_clap(folder: str | Path, sha256: str, device: str | torch.device) -> Embedder:
-    model = clap.load(folder, device)
-    if getattr(model.model.config.audio_config, "enable_fusion", False):
-        raise ValueError(f"{folder}: a CLAP with fusion, which scores do not use; fetch one without (unfused)")
-    return Embedder(LAION, model.dim, model.rate, sha256, ClapAudio(model))
+def _publisher(name: str) -> str:
+    if name == LAION:
+        return LAION_AT
+    return VGGISH_AT if isinstance(PUBLISHED[name][1], VggishConvention) else PANNS_AT
 
 
 def _load(model: PannsCnn | Vggish, weights: dict[str, torch.Tensor]) -> None:

@@ -1,8 +1,9 @@
 """The one reader of published weights: files of PyTorch or safetensors, read without running code in them."""
 
+import argparse
 import pickle
 import re
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import numpy as np
 import torch
@@ -11,11 +12,14 @@ import torch
 # a step count as numpy objects. An array of Python objects is none of them.
 KINDS = "?bBhHiIlLqQefdSU"
 
+# How a training script was called, as AudioMAE's files hold it: unpickling sets attributes of a namespace, no more.
+ARGUMENTS = [argparse.Namespace, PosixPath]
+
 
 def read(path: str | Path) -> dict:
     """The content of a weights file, on the CPU: a state dict, or a dictionary that has one beside other entries.
 
-    Numpy's arrays and numbers are let through beside tensors and Python's own types.
+    Numpy's arrays and numbers and the arguments of a training script are let through beside tensors and Python's own types.
 
     Raises
     ------
@@ -30,7 +34,7 @@ def read(path: str | Path) -> dict:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with torch.serialization.safe_globals(_numpy_names()):
+        with torch.serialization.safe_globals([*_numpy_names(), *ARGUMENTS]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
