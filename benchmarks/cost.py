@@ -19,7 +19,7 @@ CLIPS = {  # of the published data sets
     "wide": 41597,
     "esc50": 2000,
     "urbansound8k": 8732,
-    "audioset": 2400,
+    "audioset": 42531,
 }
 # Forward GFLOP of 10.24 s, million parameters; a training step has three times the forward FLOPs.
 UNETS = {"S": (103.4, 185.04), "M": (223.6, 415.95), "L": (389.5, 739.14), "SRC": (632.4, 561.10)}
