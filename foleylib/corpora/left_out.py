@@ -45,6 +45,7 @@ def summary(left_out: list[dict]) -> str:
 def write_left_out(name: str, folder: Path, left_out: list[dict]) -> None:
     """Say how many clips a corpus leaves out, and write `left_out.csv` [source_path, split, reason] into its folder;
     neither where it has all."""
+    (folder / FILE).unlink(missing_ok=True)  # of a killed run
     if not left_out:
         return
     print(f"corpus {name}: {summary(left_out)}; see {FILE} beside its manifest")
