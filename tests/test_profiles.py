@@ -170,6 +170,12 @@ def test_a_profile_begins_with_how_to_apply_it(profile):
     assert f"  {PAPER_STAGES[profile]}:" in (ROOT / "dvc.yaml").read_text().splitlines()
 
 
+def test_clips_have_the_level_that_published_weights_heard(settings):
+    """AudioLDM's code scales every clip to half of the full scale; no paper says so."""
+    for name, own in settings.items():
+        assert {corpus.peak for corpus in own.corpora.values()} == {0.5}, name
+
+
 def test_clips_that_each_paper_trains_on_are_of_one_length(settings):
     assert at(settings["text_foley"], "corpora.foley.seconds") == 4.16  # 4 s, up to the next multiple of 0.32 s
     others = {name: own.corpus_of("foundation").seconds for name, own in settings.items() if name != "text_foley"}
