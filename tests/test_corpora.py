@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_corpora import RATE, corpus, esc50, noise
 
+from foleylib.corpora import prepare as preparing
 from foleylib.corpora.clips import loudest_offset, shape_wave
 from foleylib.corpora.listing import SPLITS, list_clips
 from foleylib.corpora.prepare import prepare
@@ -26,24 +27,88 @@ from foleylib.datasets.manifest import (
     load,
     read_waves,
     sounds,
+    unusable,
     write_captions,
 )
 from foleylib.datasets.manifest import captions as read_captions
 
 
-def test_every_unusable_file_is_named_and_nothing_is_written(tmp_path):
+@pytest.fixture
+def faulty(tmp_path):
+    """Settings of a folder of nine files: five cannot be used, of which two look well from their headers."""
     root = tmp_path / "in/cat"
-    noise(root / "fine.wav")
+    for i in range(4):
+        noise(root / f"fine{i}.wav")
     noise(root / "short.wav", seconds=0.05)
     noise(root / "empty.wav", seconds=0)
     (root / "broken.wav").write_bytes(b"RIFF, then nothing of use")
-    soundfile.write(root / "nan.wav", np.array([0.0, np.nan] * 4000), RATE, subtype="FLOAT")
-    with pytest.raises(CorpusError, match="4 unusable files") as caught:
-        prepare("x", corpus("folder", tmp_path / "in", split_fractions={"train": 1.0}), tmp_path / "out")
+    for name in ("nan", "other_nan"):
+        soundfile.write(root / f"{name}.wav", np.array([0.0, np.nan] * 4000), RATE, subtype="FLOAT")
+    return corpus("folder", tmp_path / "in", split_fractions={"train": 1.0})
+
+
+def test_every_unusable_file_is_named_and_nothing_is_written(tmp_path, faulty):
+    with pytest.raises(CorpusError, match="3 unusable files, nothing written") as caught:
+        prepare("x", faulty, tmp_path / "out")
     lines = str(caught.value).splitlines()[1:]
-    assert [Path(line.split(": ")[0]).name for line in lines] == ["broken.wav", "empty.wav", "nan.wav", "short.wav"]
-    assert "min_seconds=0.1; remove it" in lines[3]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    assert [Path(line.split(": ")[0]).name for line in lines] == ["broken.wav", "empty.wav", "short.wav"]
+    assert "min_seconds=0.1; remove it" in lines[2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]  # nothing was decoded yet
+    for line in lines:
+        Path(line.split(": ")[0]).unlink()
+    with pytest.raises(CorpusError, match="2 unusable files, nothing written") as caught:
+        prepare("x", faulty, tmp_path / "out")
+    assert [Path(line.split(": ")[0]).name for line in str(caught.value).splitlines()[1:]] == [
+        "nan.wav",
+        "other_nan.wav",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_unusable_files_are_left_out_and_listed_where_that_is_allowed(tmp_path, faulty):
+    with pytest.raises(CorpusError, match="5 unusable files, and unusable=4 allows fewer, nothing written"):
+        prepare("x", faulty.model_copy(update={"unusable": 4}), tmp_path / "out")
+    manifest = prepare("x", faulty.model_copy(update={"unusable": 5}), tmp_path / "out")
+    assert manifest.id.tolist() == [f"cat-fine{i}" for i in range(4)] and manifest.split.eq("train").all()
+    listed = unusable(tmp_path / "out")
+    assert listed.id.tolist() == [f"cat-{name}" for name in ("broken", "empty", "short", "nan", "other_nan")]
+    assert listed.source_path[3] == "cat/nan.wav" and "holds NaN" in listed.reason[3] and "shorter" in listed.reason[2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    for i in range(4):
+        (tmp_path / f"in/cat/fine{i}.wav").write_bytes(b"")
+    with pytest.raises(CorpusError, match="corpus x: no usable file in split train; provide"):
+        prepare("x", faulty.model_copy(update={"unusable": 9}), tmp_path / "out")
+    assert load(tmp_path / "out").equals(manifest)
+    assert unusable(tmp_path / "none").empty
+
+
+def test_clips_lie_in_shards(tmp_path, monkeypatch):
+    settings = corpus("synthetic", classes=["Rain"], clips_per_class={"train": 7, "test": 2})
+    whole = prepare("s", settings, tmp_path / "one")
+    assert set(whole.path.str.rpartition("/")[0]) == {"audio/00000"}
+    monkeypatch.setattr(preparing, "SHARD", 4)
+    parted = prepare("s", settings, tmp_path / "out")
+    assert parted.path.tolist() == [f"audio/{i // 4:05d}/{id}.wav" for i, id in enumerate(parted.id)]
+    assert parted.drop(columns="path").equals(whole.drop(columns="path"))
+    assert read_captions(tmp_path / "out", parted) == read_captions(tmp_path / "one", whole)
+    assert np.array_equal(read_waves(tmp_path / "out", parted), read_waves(tmp_path / "one", whole))
+
+
+def test_only_the_shards_whose_files_changed_are_made_again(tmp_path, monkeypatch, faulty):
+    monkeypatch.setattr(preparing, "SHARD", 2)
+    for name in ("broken", "empty", "short"):
+        (tmp_path / f"in/cat/{name}.wav").unlink()
+    with pytest.raises(CorpusError, match="2 unusable files"):
+        prepare("x", faulty, tmp_path / "out")
+    for name in ("nan", "other_nan"):
+        noise(tmp_path / f"in/cat/{name}.wav")
+    made, make = [], preparing.make_clips
+    monkeypatch.setattr(preparing, "make_clips", lambda records, *more: made.extend(records) or make(records, *more))
+    manifest = prepare("x", faulty, tmp_path / "out")
+    assert [record["id"] for record in made] == ["cat-nan", "cat-other_nan"] and len(manifest) == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    prepare("x", faulty, tmp_path / "again")
+    assert manifest.equals(load(tmp_path / "again"))
 
 
 def test_missing_file_is_named(tmp_path):
@@ -246,6 +311,22 @@ def test_overshoot_is_scaled_and_said():
     square = np.sign(np.sin(np.arange(20000) / 7)).astype(np.float32)
     shaped, operations = shape_wave(square, 44100, corpus("folder", "in"))
     assert np.abs(shaped).max() == pytest.approx(0.9999) and operations[-1].endswith("against clipping")
+
+
+@pytest.mark.parametrize("peak", [0.5, 1.0])
+def test_clips_of_one_level(tmp_path, peak):
+    noise(tmp_path / "in/cat/a.wav")
+    soundfile.write(tmp_path / "in/cat/silent.wav", np.zeros(RATE), RATE)
+    how = {"peak": peak, "split_fractions": {"train": 1.0}}
+    recorded = prepare("r", corpus("folder", tmp_path / "in", **how), tmp_path / "r")
+    made = prepare("s", corpus("synthetic", classes=["Rain", "DogBark"], **how), tmp_path / "s")
+    for folder, manifest in (("r", recorded[:1]), ("s", made)):
+        peaks = np.abs(read_waves(tmp_path / folder, manifest)).max(axis=1)
+        assert peaks == pytest.approx(np.full(len(manifest), peak), abs=1 / 32768)
+        assert manifest.operations.str.contains(f"scaled by .* to a peak of {peak:g}").all()
+    assert "peak" not in recorded.operations[1] and not read_waves(tmp_path / "r", recorded[1:]).any()
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        corpus("folder", tmp_path / "in", peak=1.5)
 
 
 def test_real_esc10(shared, tmp_path):

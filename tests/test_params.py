@@ -86,7 +86,7 @@ def test_an_experiment_changes_what_it_names_alone(repository):
     ("where", "allowed"),
     [
         ("sede", "corpora, detector, device, evaluate"),
-        ("corpora.foley.class", "ambience, archive, captions, classes"),
+        ("corpora.foley.class", "absent, ambience, archive, blacklists"),
         ("foundation.clap.text.width", "heads, hidden, layers, max_tokens, vocabulary"),
         ("foundation.ldm.train.epochs", "accumulate, batch_size, betas"),
         ("foundation.sizes.ldm_large.width", "channels, checkpoint, head_channels"),

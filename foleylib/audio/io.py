@@ -2,6 +2,7 @@
 
 import os
 import struct
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import soundfile
 import soxr
 
 SLACK = 2304  # samples that a whole file may lack: two frames of MP3, whose headers are not always exact
+CUT_SHORT = "is cut short, its header promises more sound than it holds; fetch it again"
 STREAMED = 0x7FFF0000  # size of a WAV file's data from which on it stands for "not known"
 
 
@@ -34,23 +36,42 @@ def read(path: str | Path, rate: int | None = None) -> tuple[np.ndarray, int]:
         rate of `wave` (in Hz)
     """
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"{path}: no such file; check the path or fetch the corpus again")
-    try:
-        claimed = soundfile.info(path).frames
+    claimed, _ = header(path)
+    with _readable(path):
         channels, from_rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise AudioError(f"{path}: cannot be read as audio ({error}); fetch it again or remove it") from error
     if len(channels) == 0:
         raise AudioError(f"{path}: holds no samples; fetch it again or remove it")
     if len(channels) < claimed - SLACK or _wav_bytes_missing(path):
-        raise AudioError(f"{path}: is cut short, its header promises more sound than it holds; fetch it again")
+        raise AudioError(f"{path}: {CUT_SHORT}")
     if not np.isfinite(channels).all():
         raise AudioError(f"{path}: holds NaN or Inf samples; repair or remove it")
     wave = np.ascontiguousarray(channels.mean(axis=1), dtype=np.float32)
     if rate is None:
         return wave, from_rate
     return resample(wave, from_rate, rate), rate
+
+
+def header(path: str | Path, *, whole: bool = False) -> tuple[int, int]:
+    """Samples that the header of a sound file promises, and its rate (in Hz); nothing is decoded.
+
+    `whole` also refuses a WAV file that is shorter than it says.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file; check the path or fetch the corpus again")
+    with _readable(path):
+        info = soundfile.info(path)
+    if whole and info.frames and _wav_bytes_missing(path):
+        raise AudioError(f"{path}: {CUT_SHORT}")
+    return info.frames, info.samplerate
+
+
+@contextmanager
+def _readable(path: Path):
+    try:
+        yield
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise AudioError(f"{path}: cannot be read as audio ({error}); fetch it again or remove it") from error
 
 
 def _wav_bytes_missing(path: Path) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from foleylib.audio.io import AudioError, fit_length, peak_normalise, read, remove_dc, resample, write
+from foleylib.audio.io import AudioError, fit_length, header, peak_normalise, read, remove_dc, resample, write
 from foleylib.corpora.synth.captions import caption, scene_captions
 from foleylib.corpora.synth.render import render, render_scene
 from foleylib.params.corpora import Corpus
@@ -18,23 +18,54 @@ LOUD_STEP_SECONDS = 0.01
 
 
 def make_clips(records: list[dict], settings: Corpus, root: Path | None, out: Path) -> list[dict]:
-    """Write a batch of clips, `out/audio/<id>.wav` each; returns their manifest rows.
+    """Write a batch of clips, each to the `path` of its record in `out`; returns their manifest rows.
 
-    A clip that cannot be used comes back as {"problem": sentence}, so that the caller can name all of them at once.
+    A clip that cannot be used comes back with a sentence as its "problem", so that the caller can name all at once.
     """
     return [_make_clip(record, settings, root, out) for record in records]
+
+
+def look_at(records: list[dict], settings: Corpus, root: Path) -> list[dict]:
+    """What the headers of the sources of a batch of clips say, before anything is decoded.
+
+    Returns for each its "stamp", size and time of change, and the "problem" of a file that is missing, unreadable, empty,
+    cut short (where its size tells) or too short; None without one.
+    """
+    return [{"stamp": _stamp(root / own["source_path"]), "problem": _problem(own, settings, root)} for own in records]
+
+
+def _stamp(path: Path) -> list[int]:
+    if not path.is_file():
+        return []
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _problem(record: dict, settings: Corpus, root: Path) -> str | None:
+    path = root / record["source_path"]
+    try:
+        frames, rate = header(path, whole=True)
+        if _too_short(frames / rate, settings):  # a header may say nothing of the length
+            _recorded(path, settings)
+    except AudioError as error:
+        return str(error)
+    return None
+
+
+def _too_short(seconds: float, settings: Corpus) -> bool:
+    return seconds < settings.min_seconds or round(seconds * settings.rate) == 0
 
 
 def _make_clip(record: dict, settings: Corpus, root: Path | None, out: Path) -> dict:
     try:
         wave, row = _rendered(record, settings) if root is None else _recorded(root / record["source_path"], settings)
     except AudioError as error:
-        return {"problem": str(error)}
-    path = f"audio/{record['id']}.wav"
+        return {**record, "problem": str(error)}
+    path = record["path"]
     write(out / path, wave, settings.rate)
     samples, _ = soundfile.read(out / path, dtype="int16")
     sha256 = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()
-    row = {**record, **row, "path": path, "rate": settings.rate, "seconds": settings.samples / settings.rate}
+    row = {**record, **row, "rate": settings.rate, "seconds": settings.samples / settings.rate}
     return row | {"caption": row["captions"][0], "sha256": sha256}
 
 
@@ -45,27 +76,37 @@ def _rendered(record: dict, settings: Corpus) -> tuple[np.ndarray, dict]:
         wave, parts = render_scene(**record["scene"], **how)
         rng = np.random.default_rng([settings.seed, index, zlib.crc32(b"scene")])
         said = scene_captions(parts, rng, settings.captions.get(record["split"], 1))
-        row = _made(wave, rate, seconds)
+        wave, row = _made(wave, settings)
         return wave, row | {"captions": said, "prompt": said[0], "events": json.dumps(parts), "parameters": "{}"}
     wave, info = render(label, **how)
     rng = np.random.default_rng([settings.seed, index, zlib.crc32(label.encode())])
-    return wave, {
-        **_made(wave, rate, seconds),
+    wave, row = _made(wave, settings)
+    return wave, row | {
         "captions": [caption(label, info, rng)],
         "events": json.dumps(info["events"]),
         "parameters": json.dumps(info["parameters"], sort_keys=True),
     }
 
 
-def _made(wave: np.ndarray, rate: int, seconds: float) -> dict:
+def _made(wave: np.ndarray, settings: Corpus) -> tuple[np.ndarray, dict]:
+    rate, seconds = settings.rate, settings.samples / settings.rate
     source = {"source_rate": rate, "source_seconds": seconds, "source_clipped": _clipped(wave)}
-    return {"operations": f"rendered at {rate} Hz", **source}
+    wave, operations = to_peak(wave, settings.peak)
+    return wave, {"operations": "; ".join([f"rendered at {rate} Hz", *operations]), **source}
+
+
+def to_peak(wave: np.ndarray, peak: float | None) -> tuple[np.ndarray, list[str]]:
+    """A wave scaled to an absolute peak, where one is asked for and it is no silence, and what was done to it."""
+    largest = float(np.abs(wave).max())
+    if peak is None or largest == 0:
+        return wave, []
+    return peak_normalise(wave, peak), [f"scaled by {peak / largest:.4f} to a peak of {peak:g}"]
 
 
 def _recorded(path: Path, settings: Corpus) -> tuple[np.ndarray, dict]:
     source, rate = read(path)
     channels, seconds = soundfile.info(path).channels, len(source) / rate
-    if seconds < settings.min_seconds or round(seconds * settings.rate) == 0:
+    if _too_short(seconds, settings):
         remedy = "remove it, or lower min_seconds"
         raise AudioError(f"{path}: {seconds:.3f} s is shorter than min_seconds={settings.min_seconds}; {remedy}")
     wave, operations = shape_wave(source, rate, settings)
@@ -86,7 +127,7 @@ def _clipped(wave: np.ndarray) -> float:
 
 
 def shape_wave(wave: np.ndarray, from_rate: int, settings: Corpus) -> tuple[np.ndarray, list[str]]:
-    """Resample, crop, remove DC, fit to the length and keep the peak below full scale.
+    """Resample, crop, remove DC, fit to the length, bring the peak to `settings.peak` or keep it below full scale.
 
     Returns the wave [shape=(settings.samples,), float32], in [-1, 1], and what was done to it, in order.
     """
@@ -104,6 +145,8 @@ def shape_wave(wave: np.ndarray, from_rate: int, settings: Corpus) -> tuple[np.n
         filled = "repeated" if settings.fit == "repeat" else "padded with zeros"
         operations.append(f"{filled} {len(wave) / rate:.2f}->{length / rate:.2f} s")
         wave = fit_length(wave, length, mode=settings.fit)
+    wave, scaled = to_peak(wave, settings.peak)
+    operations += scaled
     peak = float(np.abs(wave).max())
     if peak > 1:
         wave = peak_normalise(wave, FULL_SCALE)

@@ -56,6 +56,8 @@ def _files(archives: list[Archive], root: Path) -> list[Path]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise FetchError(f"archive: two are called {twice[0]}; fetch one yourself, unpack both and set `root`")
+    if root.name in names:
+        raise FetchError(f"archive: it is called {root.name}, as root {root} is; give `root` another last part")
     return [root.with_name(name) for name in names]
 
 

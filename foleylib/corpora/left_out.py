@@ -42,10 +42,13 @@ def summary(left_out: list[dict]) -> str:
     return f"{len(left_out)} listed clips left out: {reasons}" if left_out else ""
 
 
-def write_left_out(folder: Path, left_out: list[dict]) -> None:
-    """Write `left_out.csv` [source_path, split, reason] beside a manifest; none where no clip is left out."""
+def write_left_out(name: str, folder: Path, left_out: list[dict]) -> None:
+    """Say how many clips a corpus leaves out, and write `left_out.csv` [source_path, split, reason] into its folder;
+    neither where it has all."""
+    (folder / FILE).unlink(missing_ok=True)  # of a killed run
     if not left_out:
         return
+    print(f"corpus {name}: {summary(left_out)}; see {FILE} beside its manifest")
     rows = sorted((clip["source_path"], clip.get("split", ""), clip["left_out"]) for clip in left_out)
     with open(folder / FILE, "w", newline="", encoding="utf8") as file:
         csv.writer(file, lineterminator="\n").writerows([("source_path", "split", "reason"), *rows])

@@ -13,7 +13,7 @@ TABLES = {
     "SoundBible": "sb_final.json",
     "AudioSet_SL": "as_final.json",
 }
-LICENCES = {
+SOURCE_LICENCES = {
     "FreeSound": "audio: the uploader's Creative Commons licence (freesound.org)",
     "BBC_Sound_Effects": "audio: the BBC's licence (sound-effects.bbcrewind.co.uk/licensing)",
     "SoundBible": "audio: licence of its page (soundbible.com)",
@@ -54,7 +54,7 @@ def _source(root: Path, source: str, blocked: dict[str, str]) -> list[dict]:
 def _clip(files: Files, source: str, stem: str, blocked: dict[str, str]) -> dict:
     found = files.path([stem])
     video = stem[1:] if source == "AudioSet_SL" else f"{source}/{stem}"  # PANNs' file names: Y and the video's id
-    licence = f"academic use only (WavCaps); {LICENCES[source]}"
+    licence = f"academic use only (WavCaps); {SOURCE_LICENCES[source]}"
     clip = clip_row(found or f"{source}/{stem}.flac", "", group=video, licence=licence) | {"name": f"{source}-{stem}"}
     why = blocked.get(stem) or (None if found else NO_FILE)
     return clip | ({"left_out": why} if why else {})

@@ -41,9 +41,10 @@ def audiocaps(root: Path, lists: tuple[str, ...]) -> list[dict]:
                 )
             first["captions"].append(row["caption"])
             first["rows"].add(row["audiocap_id"])
+    for clip in clips.values():
+        del clip["rows"]
     licence = f"captions: academic purposes only (AudioCaps); {OWNERS}"
-    found = {key: {"split": clip["split"], "captions": clip["captions"]} for key, clip in clips.items()}
-    return _clips(root, {(video, start, start + SECONDS): clip for (video, start), clip in found.items()}, licence)
+    return _clips(root, {(video, start, start + SECONDS): clip for (video, start), clip in clips.items()}, licence)
 
 
 def audioset(root: Path, lists: tuple[str, ...]) -> list[dict]:
@@ -93,7 +94,7 @@ def _segments(path: Path):
 def _seconds(cell: str, path: Path, number: int) -> float:
     try:
         return float(cell)
-    except ValueError:
+    except (TypeError, ValueError):  # None where a row is too short
         raise CorpusError(
             f"{path}: row {number} has the time {cell!r}, no number of s; take the published file"
         ) from None

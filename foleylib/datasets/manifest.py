@@ -1,5 +1,5 @@
-"""The prepared corpus on disk: `manifest.parquet` and `captions.parquet` beside `audio/<id>.wav`, all of one rate and
-length.
+"""The prepared corpus on disk: `manifest.parquet` and `captions.parquet` beside `audio/<shard>/<id>.wav`, all of one rate
+and length, and `unusable.csv` where source files were left out.
 
 A clip without a class has the label "" and the target -1, and its first caption as prompt; a corpus of such clips alone
 has no classes.
@@ -96,6 +96,15 @@ def has_classes(manifest) -> bool:
 def classes(manifest):
     """The first clip of each class of a manifest, in the order of the classes; no row where there are none."""
     return manifest[manifest.target >= 0].drop_duplicates("target").sort_values("target")
+
+
+def unusable(out: str | Path):
+    """The source files of a corpus that could not be used and were left out: [id, source_path, reason], often no row."""
+    import pandas as pd
+
+    path = Path(out) / "unusable.csv"
+    columns = ["id", "source_path", "reason"]
+    return pd.read_csv(path, dtype=str) if path.is_file() else pd.DataFrame(columns=columns, dtype=str)
 
 
 def write_captions(out: Path, captions: dict[str, list[str]]) -> None:

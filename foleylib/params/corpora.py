@@ -63,6 +63,8 @@ class Corpus(Section):
     padding: Literal["dataset", "center"]  # of the mel front end, see audio.mel
     fit: Literal["repeat", "pad"] = "repeat"
     crop: Literal["start", "loudest"] = "start"
+    peak: Annotated[float, Field(gt=0, le=1)] | None = None  # absolute peak of every clip; AudioLDM's is 0.5
+    unusable: Count = 0  # so many source files may be unusable: they are left out and listed; more are refused
     ambience: Share = 1.0
     prompt_template: str | None = None
     prompts: dict[str, str] = Field(default_factory=dict)
