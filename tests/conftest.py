@@ -82,6 +82,25 @@ def golden():
     return case
 
 
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A `loopback_hub.Hub` of the empty folder `hub.root`, which the Hub's client of this process asks."""
+    import loopback_hub
+
+    (tmp_path / "hub").mkdir()
+    with loopback_hub.serving(tmp_path / "hub") as server:
+        loopback_hub.point_client_at(server.url, tmp_path / "cache", monkeypatch)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def miniature(golden, draw_weights, tmp_path_factory):
+    """A whole original AudioLDM file of the small golden cases: see `published_files.miniature`."""
+    import published_files
+
+    return published_files.miniature(golden, draw_weights, tmp_path_factory.mktemp("miniature"))
+
+
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory):
     """A project root of the repository's params.yaml with the smoke profile, smaller still: two classes of 0.64 s."""

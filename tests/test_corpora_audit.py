@@ -1,11 +1,13 @@
 """Audit of corpora on clips with known faults."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from made_corpora import corpus
 from scipy.signal import butter, sosfiltfilt
 
+from foleylib.corpora import audit as auditing
 from foleylib.corpora.audit import (
     _fingerprint,
     _near_duplicates,
@@ -115,3 +117,43 @@ def test_near_duplicates_prefer_another_split():
     prints = np.tile(_fingerprint(_power(RNG.standard_normal(4000))), (4, 1)).astype(np.float32)
     assert list(_near_duplicates(prints, np.array(["b", "a", "a", "b"]), np.arange(4))) == [-1, 0, 0, 1]
     assert list(_near_duplicates(prints, np.array(["b", "a", "a", "b"]), np.array([1, 2]))) == [-1, -1, 1, -1]
+
+
+def test_near_duplicates_are_the_same_in_smaller_blocks(monkeypatch):
+    rng = np.random.default_rng(0)
+    prints = np.array([_fingerprint(_power(rng.standard_normal(4000))) for _ in range(40)], dtype=np.float32)
+    prints[25:] = prints[rng.integers(0, 25, 15)]
+    splits, kept = rng.choice(["train", "test"], 40), np.flatnonzero(np.arange(40) % 7)
+    whole = _near_duplicates(prints, splits, kept)
+    monkeypatch.setattr(auditing, "BLOCK", 3)
+    assert (whole >= 0).sum() > 5 and np.array_equal(_near_duplicates(prints, splits, kept), whole)
+    assert (_near_duplicates(prints[:1], splits[:1], np.arange(1)) == -1).all()
+
+
+def test_an_audit_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    prepare("s", corpus("synthetic", classes=["Rain"], clips_per_class={"train": 5}), tmp_path / "out")
+    whole, power = audit(tmp_path / "out"), auditing._power
+    monkeypatch.setattr(auditing, "SHARD", 2)
+    seen = []
+
+    def stopped(wave):
+        seen.append(wave)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return power(wave)
+
+    monkeypatch.setattr(auditing, "_power", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        audit(tmp_path / "out")
+    assert (tmp_path / ".out.audit").is_dir()
+    assert (
+        audit(tmp_path / "out").equals(whole) and len(seen) == 4 + 3
+    )  # of the second shard both clips are heard again
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_sources_that_were_left_out_are_counted(audited):
+    left_out = pd.DataFrame({"id": ["x", "y"], "source_path": ["x.wav", "y.wav"], "reason": ["", ""]})
+    problems = audit_problems(audited.reset_index(), left_out)
+    assert problems.iloc[-1].tolist() == ["unusable source, left out", 2, ["x", "y"]]
+    assert audit_problems(audited.reset_index(), left_out[:0]).equals(problems[:-1])

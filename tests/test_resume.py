@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_corpora import corpus
 
 from foleylib import paths
 from foleylib.audio.mel import front_end
+from foleylib.corpora import prepare
 from foleylib.datasets import features as cached
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets.resumable import Resumable
@@ -43,7 +45,7 @@ def compute_and_be_killed(corpus, out, models, after):
     """`compute` in this process, which is killed while it writes for the time `after`."""
     write, count = Resumable.write, 0
 
-    def killed(self, name, start, values, total):
+    def killing(self, name, start, values, total):
         nonlocal count
         count += 1
         if count > int(after):
@@ -51,8 +53,40 @@ def compute_and_be_killed(corpus, out, models, after):
             os.kill(os.getpid(), signal.SIGKILL)
         write(self, name, start, values, total)
 
-    Resumable.write = killed
+    Resumable.write = killing
     compute(Path(corpus), Path(out), Path(models))
+
+
+def prepare_and_be_killed(out, after):
+    """Prepare a corpus of 20 clips in shards of 3 in this process, which is killed before clip number `after`."""
+    make, count = prepare.make_clips, 0
+
+    def killing(records, *more):
+        nonlocal count
+        rows = []
+        for record in records:
+            count += 1
+            if count > after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            rows += make([record], *more)
+        return rows
+
+    prepare.make_clips = killing
+    prepared(out)
+
+
+def prepared(out):
+    prepare.SHARD, prepare.BATCH = 3, 2
+    scenes = {"classes": ["Rain", "Bell", "DogBark"], "scenes": {"train": 8}, "seconds": 1.0}
+    return prepare.prepare("s", corpus("synthetic", clips_per_class={"train": 4}, **scenes), Path(out))
+
+
+def killed(call):
+    """Run a call of this module in another process, which must be killed."""
+    where = {"cwd": Path(__file__).parent, "env": os.environ | {"PYTHONPATH": str(paths.ROOT)}}
+    command = [sys.executable, "-c", f"from test_resume import *; {call}"]
+    process = subprocess.run(command, check=False, capture_output=True, text=True, **where)
+    assert process.returncode == -signal.SIGKILL, process.stderr
 
 
 def files(folder):
@@ -69,10 +103,7 @@ def unbroken(said, tiny_models, tmp_path_factory):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_features_after_a_kill_are_the_same(said, tiny_models, unbroken, tmp_path, monkeypatch, seed):
     after, out = int(np.random.default_rng(seed).integers(1, WRITES)), tmp_path / "features"
-    call = f"from test_resume import *; compute_and_be_killed(*{(str(said), str(out), str(tiny_models), after)!r})"
-    where = {"cwd": Path(__file__).parent, "env": os.environ | {"PYTHONPATH": str(paths.ROOT)}}
-    process = subprocess.run([sys.executable, "-c", call], check=False, capture_output=True, text=True, **where)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    killed(f"compute_and_be_killed(*{(str(said), str(out), str(tiny_models), after)!r})")
     assert [path.name for path in tmp_path.iterdir()] == [".features.part"]
 
     written, write = [], Resumable.write
@@ -81,6 +112,21 @@ def test_features_after_a_kill_are_the_same(said, tiny_models, unbroken, tmp_pat
     assert len(written) <= WRITES - after + 11, f"after {after} writes"  # what came after the last commit is made anew
     assert files(out) == unbroken and [path.name for path in tmp_path.iterdir()] == ["features"]
     assert cached.load(out)[1]["captions"].shape[:2] == (20, 3)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_corpus_after_a_kill_is_the_same(tmp_path, monkeypatch, seed):
+    monkeypatch.setattr(prepare, "SHARD", 3), monkeypatch.setattr(prepare, "BATCH", 2)
+    after, made, make = int(np.random.default_rng(seed).integers(4, 20)), [], prepare.make_clips
+    prepared(tmp_path / "unbroken")
+    killed(f"prepare_and_be_killed({str(tmp_path / 'out')!r}, {after})")
+    assert not (tmp_path / "out").exists() and (tmp_path / ".out.part").is_dir()
+
+    monkeypatch.setattr(prepare, "make_clips", lambda records, *more: made.extend(records) or make(records, *more))
+    prepared(tmp_path / "out")
+    assert len(made) == 20 - after // 3 * 3, f"after {after} clips"  # a shard that was begun is made anew
+    assert files(tmp_path / "out") == files(tmp_path / "unbroken")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "unbroken"]
 
 
 def test_what_other_inputs_left_is_not_gone_on_with(tmp_path):

@@ -6,8 +6,13 @@ import numpy as np
 from scipy.signal import get_window
 
 from foleylib.datasets.manifest import iter_waves, load
+from foleylib.datasets.resumable import Resumable
+from foleylib.runtime import fingerprint, progress
 
 N_FFT = 1024
+SHARD = 1000  # clips after which a killed audit goes on
+BLOCK = 1024  # clips that are compared with as many others at once
+LEVELS = ["rms_db", "peak", "silence_fraction", "clipped_fraction", "effective_bandwidth_hz"]
 CELLS = 32  # fingerprint: 32 bands x 32 times
 FRAME_SECONDS = 0.02
 SILENCE_DB = -60.0  # RMS level, re full scale, below which a frame is silent
@@ -16,6 +21,9 @@ NEAR = 0.999  # correlation of fingerprints above which two clips are near-dupli
 
 def audit(out: str | Path):
     """Measure every clip of a prepared corpus.
+
+    Levels and fingerprints go shard by shard into a folder beside `out`, `.<name of out>.audit`, which is removed at the
+    end: a killed audit goes on there.
 
     Parameters
     ----------
@@ -32,22 +40,55 @@ def audit(out: str | Path):
     """
     import pandas as pd
 
+    out = Path(out)
     manifest = load(out)
-    rows, prints = [], np.zeros((len(manifest), CELLS * CELLS), dtype=np.float32)
-    waves = (wave for batch in iter_waves(out, manifest) for wave in batch)
-    for i, (wave, rate, source_clipped) in enumerate(zip(waves, manifest.rate, manifest.source_clipped)):
-        power = _power(wave)
-        prints[i] = _fingerprint(power)
-        rows.append(_levels(wave, rate, source_clipped))
-        rows[i]["effective_bandwidth_hz"] = effective_bandwidth(power.mean(axis=0), rate)
-    frame = pd.concat([manifest[["id", "split", "label", "rate"]], pd.DataFrame(rows)], axis=1)
+    hashes = manifest.sha256.to_list()
+    key = fingerprint(manifest.id.to_list(), hashes, manifest.source_clipped.to_list())
+    part = Resumable(out.with_name(f".{out.name}.audit"), key)
+    _measure(out, manifest, part)
+    measured = pd.DataFrame(part.read("levels", np.arange(len(manifest))), columns=LEVELS)
+    frame = pd.concat([manifest[["id", "split", "label", "rate"]], measured], axis=1)
 
     splits, ids = manifest.split.to_numpy(), manifest.id.to_numpy()
-    exact = _exact_duplicates(manifest.sha256, splits)
-    near = _near_duplicates(prints, splits, np.flatnonzero(exact < 0))
+    exact = _exact_duplicates(hashes, splits)
+    near = _near_duplicates(_Prints(part, len(manifest)), splits, np.flatnonzero(exact < 0))
     frame["duplicate_of"] = [ids[i] if i >= 0 else "" for i in np.where(exact >= 0, exact, near)]
     frame["duplicate_kind"] = np.where(exact >= 0, "exact", np.where(near >= 0, "near", ""))
+    part.forget()
     return frame
+
+
+def _measure(out: Path, manifest, part: Resumable) -> None:
+    """Write the levels [shape=(N, 5)] and the fingerprints [shape=(N, 1024), float32] of the clips, shard by shard."""
+    done = part.done("clips")
+    with progress(total=len(manifest), initial=done, desc=f"audit {out.name}", unit="clip") as bar:
+        for start in range(done, len(manifest), SHARD):
+            rows = manifest.iloc[start : start + SHARD]
+            levels, prints = [], np.zeros((len(rows), CELLS * CELLS), dtype=np.float32)
+            waves = (wave for batch in iter_waves(out, rows) for wave in batch)
+            for i, (wave, rate, source_clipped) in enumerate(zip(waves, rows.rate, rows.source_clipped)):
+                power = _power(wave)
+                prints[i] = _fingerprint(power)
+                own = _levels(wave, rate, source_clipped)
+                own["effective_bandwidth_hz"] = effective_bandwidth(power.mean(axis=0), rate)
+                levels.append([own[name] for name in LEVELS])
+                bar.update()
+            part.write("levels", start, np.array(levels, dtype=np.float64), len(manifest))
+            part.write("prints", start, prints, len(manifest))
+            part.commit(clips=start + len(rows))
+
+
+class _Prints:
+    """Fingerprints on disk, read by the numbers of the clips."""
+
+    def __init__(self, part: Resumable, count: int):
+        self.part, self.count = part, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.part.read("prints", rows)
 
 
 def _levels(wave: np.ndarray, rate: int, source_clipped: float) -> dict[str, float]:
@@ -106,34 +147,46 @@ def _exact_duplicates(hashes, splits) -> np.ndarray:
     return first
 
 
-def _near_duplicates(prints: np.ndarray, splits: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def _near_duplicates(prints, splits: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """As `_exact_duplicates`, by correlation of fingerprints above `NEAR`, among the clips `kept`.
 
     Unit vectors of correlation c lie sqrt(2 - 2c) apart, and so do at most their projections on any direction: along
-    the direction of most spread, only clips within that distance are compared. Exact, about N^2 / 10 products.
+    the direction of most spread, only clips within that distance are compared. Exact, about N^2 / 10 products, of which
+    `BLOCK` x `BLOCK` are held at once. `prints[rows]` are fingerprints [shape=(len(rows), D)], in memory or on disk.
     """
-    x, n = prints[kept], len(prints)
-    reach = np.sqrt(2 - 2 * NEAR) + 1e-5  # room for float32
-    along = x @ np.linalg.eigh(np.cov(x[:2000].T))[1][:, -1].astype(np.float32) if len(x) > 1 else np.zeros(len(x))
-    order = np.argsort(along, kind="stable")
+    n = len(prints)
     best = np.full(n, 2 * n)  # earlier clip, plus n where it is of the same split
-    for start in range(0, len(x), 1024):
-        block = order[start : start + 1024]
-        window = order[start : np.searchsorted(along[order], along[block[-1]] + reach, side="right")]
-        a, b = np.nonzero(x[block] @ x[window].T > NEAR)
-        pair = np.sort(kept[np.stack([block[a], window[b]])], axis=0)
-        early, late = pair[:, pair[0] < pair[1]]
-        np.minimum.at(best, late, early + n * (splits[early] == splits[late]))
+    if len(kept) > 1:
+        reach = np.sqrt(2 - 2 * NEAR) + 1e-5  # room for float32
+        direction = np.linalg.eigh(np.cov(prints[kept[:2000]].T))[1][:, -1].astype(np.float32)
+        along = np.concatenate([prints[rows] @ direction for rows in _blocks(kept)])
+        order = np.argsort(along, kind="stable")
+        along, kept = along[order], kept[order]
+    for start in range(0, len(kept) if len(kept) > 1 else 0, BLOCK):
+        block = kept[start : start + BLOCK]
+        x = prints[block]
+        end = np.searchsorted(along, along[start + len(block) - 1] + reach, side="right")
+        for window in _blocks(kept[start:end]):
+            a, b = np.nonzero(x @ prints[window].T > NEAR)
+            pair = np.sort(np.stack([block[a], window[b]]), axis=0)
+            early, late = pair[:, pair[0] < pair[1]]
+            np.minimum.at(best, late, early + n * (splits[early] == splits[late]))
     return np.where(best < 2 * n, best % n, -1)
 
 
-def audit_problems(audit, *, examples: int = 5):
+def _blocks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+
+
+def audit_problems(audit, unusable=None, *, examples: int = 5):
     """Count the problems that an audit shows.
 
     Parameters
     ----------
     audit : pandas.DataFrame
         from `audit`
+    unusable : pandas.DataFrame, optional
+        source files that were left out (`manifest.unusable`); they have a row where there are any
     examples : int >= 0
         ids to show per problem
 
@@ -155,4 +208,6 @@ def audit_problems(audit, *, examples: int = 5):
         for kind in ("exact", "near"):
             problems[f"{kind} duplicate in {where} split"] = (audit.duplicate_kind == kind) & mask
     rows = [(name, int(mask.sum()), list(audit.id[mask][:examples])) for name, mask in problems.items()]
+    if unusable is not None and len(unusable):
+        rows.append(("unusable source, left out", len(unusable), list(unusable.id[:examples])))
     return pd.DataFrame(rows, columns=["problem", "count", "examples"])
