@@ -73,14 +73,15 @@ def peak_memory(step: Callable[[], None], device: torch.device) -> int | None:
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # else memory that an earlier step has freed counts as held
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
     except OSError:
         return None
     step()
-    return _resident("VmHWM") - before
+    return resident("VmHWM") - before
 
 
-def _resident(name: str) -> int:
+def resident(name: str) -> int:
+    """A figure of /proc/self/status in bytes: VmRSS, what is resident now, or VmHWM, what was at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 

@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 from benchmarks import (
+    corpus_memory,
     corpus_preparation,
     economics,
     frechet,
@@ -75,6 +76,18 @@ def test_corpus_preparation(run):
     cases = {"librosa loop": ["clips"], "prepare, jobs=1": ["clips"]}
     cases |= {"librosa.feature.melspectrogram": ["log-mel"], "mel.LogMel, 1 threads": ["log-mel"]}
     assert parts_by_case(run("corpus_preparation", *small)) == cases
+
+
+def test_corpus_memory(tmp_path, capsys):
+    path = corpus_memory.main(["--clips", "8", "12", "--out", str(tmp_path)])
+    written, table = json.loads(path.read_text()), pd.read_csv(path.with_suffix(".csv"))
+    assert written["benchmark"] == "corpus_memory" and written["settings"] == {"clips": [8, 12]}
+    assert set(written["environment"]) >= {*LABELS, "cores", "commit"} and len(written["rows"]) == len(table) == 6
+    assert list(table[["part", "clips"]].itertuples(index=False, name=None)) == [
+        (part, clips) for part in ("audit", "features", "prepare") for clips in (8, 12)
+    ]
+    assert (table.memory > table.memory_before).all() and (table.memory_before > 1e7).all()
+    assert table.growth.iloc[::2].eq(1).all() and (table.taken == table.memory - table.memory_before).all()
 
 
 def test_frechet(run):

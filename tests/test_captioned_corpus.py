@@ -23,6 +23,7 @@ from foleylib.report import plots, tables
 from foleylib.report.listening import page
 from foleylib.stages import (
     clap,
+    codec,
     controls,
     corpora,
     evaluate,
@@ -208,6 +209,19 @@ def test_controls_are_so_many_clips_in_all(cfg, sampled):
     ids = {name: sample.load_run(name)[0].id.tolist() for name in cfg.controls}
     assert ids["reconstruction"] == TEST[:3] and ids["train"] == list(SAID)[:3]
     assert ids["noise"] == [f"noise-000{i}" for i in range(3)] and len(ids["medoid"]) == 3
+
+
+def test_the_codec_is_scored_on_the_whole_set(cfg, prepared, monkeypatch):
+    scores = codec.make(cfg)
+    assert len(scores) == 9 and not any("accuracy" in name for name in scores)
+    assert scores.filter(like="kad").notna().all(axis=None) and scores.mel.iloc[5:].notna().all()
+    monkeypatch.setattr(codec, "LIMIT", 2)
+    few = codec.make(cfg)
+    assert few.mel.iloc[5] != scores.mel.iloc[5]
+    manifest = manifests.load(paths.CLIPS / "said")
+    monkeypatch.setattr(codec.manifests, "load", lambda folder: manifest[manifest.split != "val"])
+    with pytest.raises(ValueError, match="corpus said: no clips in its split val or test; the codec needs both"):
+        codec.make(cfg)
 
 
 def test_the_sweep_of_lambda_is_scored_on_validation_clips(cfg, sampled):

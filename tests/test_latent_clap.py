@@ -9,7 +9,6 @@ from networks import TINY, frozen, module_sha256, noise
 from safetensors.torch import load_file, save_file
 
 from foleylib.networks import latent_clap
-from foleylib.runtime import parameters
 
 BUNDLED = Path(__file__).resolve().parents[1] / "data" / "bundled" / "latent_clap"
 
@@ -21,9 +20,8 @@ def variant(**changes):
     return model
 
 
-def test_published_size():
+def test_shapes_of_the_published_encoder():
     model = latent_clap.build(latent_clap.LatentClapConfig(), seed=0).eval()
-    assert parameters(model) == 5_215_520  # 5.22 M
     assert model(noise(1, 8, 256, 16)).shape == (1, 512)
     shorter = model(noise(2, 8, 32, 16))
     torch.testing.assert_close(shorter.norm(dim=1), torch.ones(2))

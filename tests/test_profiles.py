@@ -109,7 +109,8 @@ STATED = {
         ("src_gaudio.pretrained.head_channels", 64, "III-B: heads 5, 10, 10, 20"),
         ("src_gaudio.pretrained.train.steps", -(-40 * 40259 // 32), "III-B: 40 epochs, at 16 kHz"),
         ("src_gaudio.train.steps", 40 * 4 * 40259 // 32, "III-B: 40 epochs, at four rates"),
-        ("src_gaudio.train.batch_size", 32, "ours"),
+        ("src_gaudio.train.batch_size", 32 // 2, "ours"),
+        ("src_gaudio.train.accumulate", 2, "ours"),
         ("src_gaudio.guidance", 3.0, "III-B"),
         ("sampling.solver", "ddim", "III-B"),
         ("sampling.steps", 200, "III-B"),
@@ -167,6 +168,12 @@ def test_a_profile_begins_with_how_to_apply_it(profile):
     commands = f"./run python -m foleylib.params paper && ./run python -m foleylib.params {profile} && ./run dvc repro"
     assert f"{commands} {PAPER_STAGES[profile]}" in head and re.search(r"Tables? [12I]", head)
     assert f"  {PAPER_STAGES[profile]}:" in (ROOT / "dvc.yaml").read_text().splitlines()
+
+
+def test_clips_have_the_level_that_published_weights_heard(settings):
+    """AudioLDM's code scales every clip to half of the full scale; no paper says so."""
+    for name, own in settings.items():
+        assert {corpus.peak for corpus in own.corpora.values()} == {0.5}, name
 
 
 def test_clips_that_each_paper_trains_on_are_of_one_length(settings):

@@ -1,4 +1,4 @@
-"""Published networks under their original names: golden outputs, sizes, and that nothing is loaded loosely."""
+"""Published networks under their original names: golden outputs, and that nothing is loaded loosely."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,6 @@ from transformers import BatchEncoding, ClapModel
 
 from foleylib.networks import clap, unet, vae
 from foleylib.networks.published import weights as published
-from foleylib.runtime import parameters
 
 
 def check_unet(case, model):
@@ -90,9 +89,6 @@ def test_golden_clap(golden, draw_weights, name):
 def test_golden_clap_config_is_the_published_one(golden):
     ours, theirs = published.clap_config("tiny").to_dict(), clap_config(golden("10_clap_tiny")).to_dict()
     assert ours == theirs
-    with torch.device("meta"):
-        sizes = {size: parameters(ClapModel(published.clap_config(size))) for size in ("tiny", "base")}
-    assert {size: round(count / 1e6, 2) for size, count in sizes.items()} == {"tiny": 153.49, "base": 193.91}
 
 
 def test_window_offsets_of_transformers_are_those_of_the_original(golden):

@@ -83,11 +83,14 @@ def write_features(folder, counts):
     return folder
 
 
-def test_training_stage_and_bundle(tiny, tiny_paths, tiny_models, tmp_path, monkeypatch):
+def test_training_stage_and_bundle(tiny, tiny_corpus, tiny_paths, tiny_models, tmp_path, monkeypatch):
     for name in ("FEATURES", "LATENT_CLAP", "SCRATCH", "BUNDLED"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
-    write_features(paths.FEATURES / "broad", {"train": 8, "val": 4, "test": 4})
-    out, section = paths.LATENT_CLAP, SECTION.changed(train=Train(steps=2, batch_size=4, lr=1e-3, validate_every=1))
+    write_features(paths.FEATURES / "foley", {"train": 8, "val": 4, "test": 4})
+    out, section = (
+        paths.LATENT_CLAP,
+        SECTION.changed(corpus="foley", train=Train(steps=2, batch_size=4, lr=1e-3, validate_every=1)),
+    )
     cfg = tiny.changed(latent_clap=section)
 
     history = latent_clap.make(cfg)

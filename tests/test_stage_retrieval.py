@@ -67,6 +67,20 @@ def test_tokens_are_made_once(kept, monkeypatch):
     assert tokens.make("scenes", kept) == paths.TOKENS / "scenes"
 
 
+def test_missing_weights_are_named_before_tokens_are_thrown_away(kept, tmp_path):
+    before = neighbours.read_key("scenes")
+    for options, said in (
+        (
+            {"audio": "audiomae", "audiomae": str(tmp_path / "a.pth")},
+            "tokens.audiomae .*a.pth: no such file; fetch AudioMAE",
+        ),
+        ({"text": "t5", "t5": str(tmp_path / "t5")}, "tokens.t5 .*t5: no config of a T5 there"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            tokens.make("scenes", with_tokens(kept, **options))
+    assert neighbours.read_key("scenes") == before
+
+
 def changed_caption(cfg):
     file = paths.CLIPS / "scenes" / "captions.parquet"
     table = pd.read_parquet(file)

@@ -86,6 +86,27 @@ def test_clap_overfits_a_batch(tiny, tmp_path):
     assert history.val_zero_shot.iloc[-1] == 1.0 and not model.training
 
 
+def test_a_clap_of_48_khz_hears_the_clips_of_a_16_khz_corpus_at_their_pitch(tiny, tmp_path, monkeypatch):
+    """Published CLAPs hear 48 kHz: a tone of 1 kHz of the corpus stays one, and nothing comes above 8 kHz."""
+    audio = tiny.foundation.clap.audio.changed(rate=48000, hop=480, fmax=14000)
+    steps = Train(steps=1, batch_size=2, lr=1e-3, warmup=1, validate_every=1)
+    section = tiny.foundation.clap.changed(
+        train=steps.model_dump(), classmates=1, microphone_share=0.0, audio=audio.model_dump()
+    )
+    heard, terms = [], clap.contrastive_terms
+    monkeypatch.setattr(
+        clap, "contrastive_terms", lambda module, waves, *more: heard.append(waves) or terms(module, waves, *more)
+    )
+    texts = pd.DataFrame({"captions": [["low"], ["high"]], "prompt": ["low", "high"], "target": [0, 1]})
+    waves = sines([1000.0, 1000.0], 5120)
+    model, _ = clap.fit_clap(section, waves, texts, Job(0, tmp_path, device="cpu"), rate=16000)
+    assert model.rate == 48000 and heard[0].shape == (2, 15360)
+    spectrum = torch.fft.rfft(heard[0]).abs()[0]
+    assert (
+        spectrum.argmax() == 1000 * 15360 // 48000 and spectrum[9000 * 15360 // 48000 :].max() < 1e-2 * spectrum.max()
+    )
+
+
 def test_which_texts_are_true_of_which_clips():
     """Two dogs with different captions, a third with the words of the first, and a bell; prompts are true of a class."""
     captions, first = torch.tensor([[0], [1], [0], [2]]), torch.zeros(4, dtype=int)

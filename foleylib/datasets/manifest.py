@@ -98,6 +98,11 @@ def classes(manifest):
     return manifest[manifest.target >= 0].drop_duplicates("target").sort_values("target")
 
 
+def spread(count: int, limit: int) -> np.ndarray:
+    """Up to `limit` of `count` rows, in order and at even distances; all where there are no more."""
+    return np.linspace(0, count - 1, min(limit, count)).astype(int)
+
+
 def unusable(out: str | Path):
     """The source files of a corpus that could not be used and were left out: [id, source_path, reason], often no row."""
     import pandas as pd

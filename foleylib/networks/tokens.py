@@ -104,6 +104,26 @@ class TextTokens(nn.Module):
         return states * mask[..., None], mask.bool()
 
 
+def check_files(settings) -> None:
+    """A ValueError where a file is missing that a section `params.retrieval.Tokens` needs."""
+    if settings.audio == "audiomae" and not Path(settings.audiomae).is_file():
+        raise ValueError(
+            f"retrieval.tokens.audiomae {settings.audiomae}: no such file; fetch AudioMAE's checkpoint, which the README of "
+            "facebookresearch/AudioMAE on GitHub links, or correct the path"
+        )
+    if settings.text == "t5":
+        _check_t5(settings.t5)
+
+
+def _check_t5(folder: str | Path) -> None:
+    for what, names in T5_FILES.items():
+        if not any((Path(folder) / name).is_file() for name in names):
+            raise ValueError(
+                f"retrieval.tokens.t5 {folder}: no {what} of a T5 there, {' or '.join(names)}; fetch the files of "
+                "google/flan-t5-large from the Hugging Face Hub, or correct the path"
+            )
+
+
 def of_audio(settings, clap: Clap) -> AudioTokens | None:
     """What makes the audio tokens of a section `params.retrieval.Tokens`, in eval mode; None where it leaves them out."""
     if settings.audio is None:
@@ -112,11 +132,7 @@ def of_audio(settings, clap: Clap) -> AudioTokens | None:
         return AudioTokens(ClapGrid(clap), settings.pool).eval()
     from foleylib.networks.published import reader, weights
 
-    if not Path(settings.audiomae).is_file():
-        raise ValueError(
-            f"retrieval.tokens.audiomae {settings.audiomae}: no such file; fetch AudioMAE's checkpoint, which the README of "
-            "facebookresearch/AudioMAE on GitHub links, or correct the path"
-        )
+    check_files(settings)
     return AudioTokens(weights.audiomae_from_original(reader.read(settings.audiomae)), settings.pool).eval()
 
 
@@ -136,18 +152,12 @@ def t5(folder: str | Path, length: int) -> TextTokens:
     class T5Encoder(T5EncoderModel):
         _keys_to_ignore_on_load_unexpected = ("decoder", "lm_head")  # FLAN-T5 has a head of its own
 
-    folder, where = Path(folder), f"retrieval.tokens.t5 {folder}"
-    for what, names in T5_FILES.items():
-        if not any((folder / name).is_file() for name in names):
-            raise ValueError(
-                f"{where}: no {what} of a T5 there, {' or '.join(names)}; fetch the files of google/flan-t5-large from the "
-                "Hugging Face Hub, or correct the path"
-            )
+    _check_t5(folder)
     encoder, tokenizer = load_strictly(T5Encoder, folder, stage="retrieval"), AutoTokenizer.from_pretrained(folder)
     unused = encoder.config.vocab_size - len(tokenizer)  # transformers makes an empty one of files that say nothing
     if not 0 <= unused < T5_PADDING or len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ValueError(
-            f"{where}: the tokenizer knows {len(tokenizer)} tokens, the weights have rows for {encoder.config.vocab_size}; "
-            "fetch the tokenizer of the same T5"
+            f"retrieval.tokens.t5 {folder}: the tokenizer knows {len(tokenizer)} tokens, the weights have rows for "
+            f"{encoder.config.vocab_size}; fetch the tokenizer of the same T5"
         )
     return TextTokens(encoder, tokenizer, length).eval()

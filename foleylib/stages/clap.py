@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from foleylib import paths
 from foleylib.audio.augment import through_microphone
+from foleylib.audio.io import at_rate
 from foleylib.datasets import manifest as manifests
 from foleylib.networks import clap
 from foleylib.params.settings import Params
@@ -82,7 +83,8 @@ def fit_clap(settings, waves, texts: pd.DataFrame, job: Job, *, rate: int, start
     Parameters
     ----------
     settings : section `foundation.clap`.
-    waves : clips at `rate` Hz, `waves[indices]` -> [shape=(B, T)].
+    waves : clips at `rate` Hz, `waves[indices]` -> [shape=(B, T)]; resampled to the rate that the CLAP hears (48 kHz in
+        published sizes), after the augmentation. Above half of `rate` it then hears nothing.
     texts : [captions (list), prompt, target], a row a clip. Each step draws one of a clip's captions. Clips of one
         prompt are a class; one without a class (target -1) never comes with its prompt in place of a caption, and where
         no clip has a class, none are drawn in groups of one.
@@ -108,6 +110,7 @@ def fit_clap(settings, waves, texts: pd.DataFrame, job: Job, *, rate: int, start
         recorded = through_microphone(waves, generator=draws, rate=rate)
         elsewhere = torch.rand(count, 1, generator=draws) < settings.microphone_share
         waves = torch.where(elsewhere.to(waves.device), recorded, waves)
+        waves = at_rate(waves, rate, model.rate).to(waves.device)  # as `embed_audio` hears them
         plain = torch.rand(count, generator=draws).to(waves.device) < settings.prompt_share
         plain &= batch["has_class"]
         chosen = drawn_captions(batch["caption_ids"], draws)

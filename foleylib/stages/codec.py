@@ -20,6 +20,8 @@ from foleylib.networks import vocoder as vocoders
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device, progress, write_csv
 
+LIMIT = 512  # validation clips, and test clips, of a corpus: a published one has thousands of ten seconds
+
 
 def make(cfg: Params) -> pd.DataFrame:
     """`compare` on the sampled corpus and on the foundation's; writes results/codec.csv."""
@@ -34,7 +36,8 @@ def compare(corpus: str, cfg: Params) -> pd.DataFrame:
     corpus' test clips.
 
     As many clips of each class as a run has (`sampling.clips_per_class`), where there are so many; KAD and coverage are
-    means over classes.
+    means over classes. Without classes they are so many in all, and the scores are of the whole set. No more than
+    `LIMIT` clips are compared with as many test clips, spread over the classes.
 
     Returns
     -------
@@ -45,7 +48,9 @@ def compare(corpus: str, cfg: Params) -> pd.DataFrame:
     vae = vaes.load(paths.FOUNDATION / "vae").to(device)
     own = vocoders.load(paths.FOUNDATION / "vocoder").to(device)
     networks = {"HiFi-GAN": own, "Griffin-Lim": vocoders.GriffinLim(log_mel.config).to(device)}
-    manifest = manifests.load(paths.CLIPS / corpus).query("target >= 0")
+    manifest = manifests.load(paths.CLIPS / corpus)
+    if manifests.has_classes(manifest):
+        manifest = manifest[manifest.target >= 0]
     judge, clap = judges.load(paths.JUDGE, device=device), claps.load(paths.FOUNDATION / "clap", device)
     held, waves = _clips(corpus, manifest[manifest.split == "val"].groupby("target").head(cfg.sampling.clips_per_class))
     others, other_waves = _clips(corpus, manifest[manifest.split == "test"])
@@ -81,7 +86,9 @@ def slightly_disturbed(waves: torch.Tensor, rate: int, *, seed: int) -> dict[str
 
 
 def _clips(corpus: str, rows: pd.DataFrame) -> tuple[pd.DataFrame, torch.Tensor]:
-    rows = rows.reset_index(drop=True)
+    if not len(rows):
+        raise ValueError(f"corpus {corpus}: no clips in its split val or test; the codec needs both, change its splits")
+    rows = rows.iloc[manifests.spread(len(rows), LIMIT)].reset_index(drop=True)
     return rows, manifests.Waves(paths.CLIPS / corpus, rows)[np.arange(len(rows))]
 
 

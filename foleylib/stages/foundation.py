@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from foleylib import paths
@@ -74,5 +73,12 @@ def held_out(cfg: Params, limit: int = 256) -> tuple:
     manifest, waves = clips(cfg, "val")
     if not len(waves):
         return manifest, None
-    rows = np.linspace(0, len(waves) - 1, min(limit, len(waves))).astype(int)
+    rows = manifests.spread(len(waves), limit)
     return manifest.iloc[rows], waves[rows]
+
+
+def tested(cfg: Params, limit: int = 512) -> tuple[pd.DataFrame, manifests.Waves]:
+    """Manifest and waves of up to `limit` test clips, spread over the classes, for what the notebooks show and score."""
+    manifest, _ = clips(cfg, "test")
+    manifest = manifest.iloc[manifests.spread(len(manifest), limit)].reset_index(drop=True)
+    return manifest, manifests.Waves(paths.CLIPS / cfg.foundation.corpus, manifest)

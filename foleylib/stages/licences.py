@@ -20,7 +20,9 @@ EVALUATORS = {
     "laion_clap": "Apache-2.0",
 }
 UNKNOWN = "unknown"
-FORBIDS = re.compile(r"\bnc\b|non-?commercial|\bresearch\b|\bacademic\b", re.IGNORECASE)  # words of a licence
+# What a licence says: words that forbid commercial use, which count first, and licences that permit it.
+FORBIDS = re.compile(r"\bnc\b|non-?commercial|\bresearch\b|\bacademic\b|\buploaders\b", re.IGNORECASE)
+PERMITS = re.compile(r"^cc0|\bcc[- ]by(-sa)?(?![-\w])|/licenses/by(-sa)?/|public ?domain|^apache|^mit\b", re.IGNORECASE)
 
 
 def of_run(run: str, cfg: Params) -> list[dict[str, str]]:
@@ -87,10 +89,9 @@ def sentence(rows: Sequence[dict[str, str]]) -> str:
     forbid = [row for row in rows if FORBIDS.search(row["licence"])]
     if forbid:
         return f"May not be used commercially: made from {_listed(forbid)}."
-    unknown = [row for row in rows if row["licence"].strip().lower() == UNKNOWN]
-    if unknown:
-        parts = ", ".join(dict.fromkeys(row["part"] for row in unknown))
-        return f"May be used commercially only once it is known under which licence these are: {parts}."
+    other = [row for row in rows if not PERMITS.search(row["licence"])]
+    if other:
+        return f"May be used commercially only where it is known that these allow it: {_listed(other)}."
     return "Nothing that it was made from forbids commercial use" + (f": {_listed(rows)}." if rows else ".")
 
 

@@ -19,6 +19,7 @@ def make(corpus: str, cfg: Params) -> Path:
     """Write data/tokens/`corpus`: a store (`datasets.tokens`) "audio" of the clips, and one "text" of their first captions,
     as far as `retrieval.tokens` has both. Nothing is done where the folder was made from the same."""
     rate, settings, out = cfg.entry("corpora", corpus).rate, cfg.retrieval.tokens, paths.TOKENS / corpus
+    tokens.check_files(settings)  # before their hashes are asked for
     manifest = manifests.load(paths.CLIPS / corpus)
     said = [own[0] for own in manifests.captions(paths.CLIPS / corpus, manifest)]
     key = {"corpus": manifests.digest(manifest), "order": fingerprint(list(manifest.id)), "captions": fingerprint(said)}

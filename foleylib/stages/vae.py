@@ -170,6 +170,13 @@ def vae_terms(model, mels: torch.Tensor, generator: torch.Generator | None) -> T
 
 
 @torch.no_grad()
+def log_mels(waves: manifests.Waves, log_mel: LogMel, batch_size: int = 64) -> torch.Tensor:
+    """Spectrograms of all clips [shape=(N, 1, T, n_mels)], on the CPU, computed batch by batch where `log_mel` is."""
+    parts = torch.arange(len(waves)).split(batch_size)
+    return torch.cat([log_mel(waves[part.tolist()].to(log_mel.basis.device)).cpu() for part in parts])
+
+
+@torch.no_grad()
 def reconstruction_error(model, mels: torch.Tensor, batch_size: int = 32) -> dict[str, float]:
     """Mean absolute error of decoded posterior means, in nepers of mel magnitude."""
     total = 0.0

@@ -161,10 +161,11 @@ def text_notes(folder: Path, clap: Clap) -> list[str]:
     from transformers import ClapTextModelWithProjection
 
     alone = with_text_eps(load_part(ClapTextModelWithProjection, folder))
-    words = clap.model.config.text_config.vocab_size
-    if (alone.config.vocab_size, alone.config.projection_dim) != (words, clap.dim):
+    shape = ("vocab_size", "projection_dim", "max_position_embeddings")
+    if any(getattr(alone.config, key) != getattr(clap.model.config.text_config, key) for key in shape):
         raise ValueError(f"{folder}: of another vocabulary or dimension than the CLAP; give the CLAP of this model")
-    tokens = clap.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    longest = clap.tokenizer.model_max_length
+    tokens = clap.tokenizer(TEXTS, padding=True, truncation=True, max_length=longest, return_tensors="pt")
     own = alone(tokens["input_ids"], attention_mask=tokens["attention_mask"]).text_embeds
     least = float(cosine_similarity(own, clap.embed_text(TEXTS)).min())
     if least < SAME_SPACE:

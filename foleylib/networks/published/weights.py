@@ -234,6 +234,6 @@ def _fill(build: Callable[[], nn.Module], state: State, what: str, *, computed: 
     try:
         model.load_state_dict({**{key: own[key] for key in computed}, **copies}, assign=True)
     except RuntimeError as error:
-        told = "; ".join(textwrap.shorten(line, 200) for line in str(error).splitlines()[1:5])
+        told = "; ".join(textwrap.shorten(line, 130) for line in str(error).splitlines()[1:4])
         raise ValueError(f"the {what} does not fit its config: {told}; give the config of this checkpoint") from error
     return model.eval()
