@@ -93,6 +93,14 @@ def hub(tmp_path, monkeypatch):
         yield server
 
 
+@pytest.fixture(scope="module")
+def miniature(golden, draw_weights, tmp_path_factory):
+    """A whole original AudioLDM file of the small golden cases: see `published_files.miniature`."""
+    import published_files
+
+    return published_files.miniature(golden, draw_weights, tmp_path_factory.mktemp("miniature"))
+
+
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory):
     """A project root of the repository's params.yaml with the smoke profile, smaller still: two classes of 0.64 s."""

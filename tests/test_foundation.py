@@ -162,26 +162,6 @@ def state_of(folder) -> dict:
     return {k: v.float() for k, v in load_file(file).items() if v.is_floating_point() and "running_" not in k}
 
 
-def test_a_size_is_taken_from_a_checkpoint_of_the_same_parts(trained, cfg, tmp_path):
-    source = shutil.copytree(trained, tmp_path / "large")
-    for name in ("history.csv", "provenance.json"):
-        (source / name).unlink()
-    shutil.copytree(paths.FOUNDATION / "clap", source / "clap")
-    size = cfg.foundation.sizes[PART].changed(checkpoint=str(source))
-    published = with_foundation(cfg, source="checkpoint", checkpoint="none", sizes={PART: size})
-    before = digest(trained)
-    assert pretrain.make(PART, published).empty and digest(trained) == before
-    assert bundle.provenance_of(trained) == {"source": "published checkpoint"}
-    file = next((source / "vae").glob("*.safetensors"))
-    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
-    message = "foundation.sizes.ldm_large.checkpoint: the vae in .* or not the foundation's"
-    with pytest.raises(ValueError, match=message):
-        pretrain.make(PART, published)
-    shutil.rmtree(source / "unet")
-    with pytest.raises(ValueError, match="foundation.sizes.ldm_large.checkpoint: .*unet is missing; convert"):
-        pretrain.make(PART, published)
-
-
 def test_a_system_starts_from_a_size(trained, cfg, tmp_path):
     system = cfg.systems["large"]
     start = finetune.initial_unet(system, 0, cfg)

@@ -7,24 +7,16 @@ import pytest
 import torch
 from diffusers import AudioLDMPipeline
 from diffusers.training_utils import EMAModel
-from golden_cases import check, clap_config, original_state, tensor, unet_config, vae_config, vocoder_config
+from golden_cases import check, tensor
 
 from foleylib.diffusion import process
 from foleylib.diffusion.condition import Condition
 from foleylib.diffusion.loss import DiffusionLoss
 from foleylib.networks import clap
 from foleylib.networks.pipeline import Pipeline, scheduler
-from foleylib.networks.published import audioldm
-from foleylib.networks.published.weights import fold_weight_norm
+from foleylib.networks.published import audioldm, original
 from foleylib.runtime import parameters
 from foleylib.sampling import sampler
-
-SMALL = {
-    "unet": "06_unet_small_hc16",
-    "vae": "07_vae_small",
-    "vocoder": "05_hifigan_audioldm_16k64_small",
-    "clap": "10_clap_small",
-}
 
 
 def layout(golden, name):
@@ -38,7 +30,7 @@ def test_published_layouts_convert_whole(golden, name, ema):
     with torch.device("meta"):
         state = layout(golden, name)
         state["cond_stage_model.model.text_branch.embeddings.position_ids"] = torch.empty(1, 514)
-        parts = audioldm.split(state)
+        parts = original.split(state)
         nets = audioldm.models(parts, audioldm.PUBLISHED[name], ema=ema)
     assert sum(map(len, parts.values())) == len(state)
     for part in ("unet", "vae", "vocoder"):
@@ -51,12 +43,12 @@ def test_whole_file_faults_are_named(golden):
         state = layout(golden, "audioldm-s-full")
         sizes = audioldm.PUBLISHED["audioldm-s-full"]
         with pytest.raises(ValueError, match="unexpected keys: first_stage.loss, other; name them in ignore"):
-            audioldm.split(state | {"first_stage.loss": torch.zeros(1), "other": torch.zeros(1)})
-        extra = audioldm.split(state | {"other.x": torch.zeros(1)}, ignore=("other.",))
+            original.split(state | {"first_stage.loss": torch.zeros(1), "other": torch.zeros(1)})
+        extra = original.split(state | {"other.x": torch.zeros(1)}, ignore=("other.",))
         assert sum(map(len, extra.values())) == len(state)
         with pytest.raises(ValueError, match="missing: first_stage_model.vocoder., scale_factor;"):
-            audioldm.split({k: v for k, v in state.items() if "vocoder" not in k and k != "scale_factor"})
-        parts = audioldm.split(state)
+            original.split({k: v for k, v in state.items() if "vocoder" not in k and k != "scale_factor"})
+        parts = original.split(state)
         parts["ema"].pop("diffusion_modelout2bias")
         with pytest.raises(ValueError, match="missing .'diffusion_modelout2bias'"):
             audioldm.models(parts, sizes)
@@ -64,39 +56,15 @@ def test_whole_file_faults_are_named(golden):
             audioldm.models({**parts, "ema": {}}, sizes, ema=True)
 
 
-@pytest.fixture(scope="module")
-def miniature(golden, draw_weights, tmp_path_factory):
-    """A whole file of the small golden cases, their sizes, and a tokenizer folder."""
-    folder = tmp_path_factory.mktemp("miniature")
-    tokenizer = clap.train_tokenizer(["a dog barks", "footsteps on gravel", "rain"], 300, 77)
-    tokenizer.save_pretrained(folder / "tokenizer")
-    cases = {part: golden(name) for part, name in SMALL.items()}
-    states = {part: original_state(case, draw_weights) for part, case in cases.items()}
-    states["vocoder"] = fold_weight_norm(states["vocoder"])
-    words = "text_branch.embeddings.word_embeddings.weight"
-    states["clap"][words] = states["clap"][words][: len(tokenizer)]
-    prefixes = audioldm.PREFIXES
-    file = {prefixes[part] + key: value for part, state in states.items() for key, value in state.items()}
-    file |= {f"model_ema.diffusion_model{k.replace('.', '')}": 0.9 * v for k, v in states["unet"].items()}
-    file |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(5)}
-    file |= {"scale_factor": torch.tensor(0.25), "alphas_cumprod": process.schedule()}
-    torch.save({"state_dict": file, "epoch": 3, "loss": np.float64(0.5)}, folder / "small.ckpt")
-    sizes = audioldm.Sizes(
-        unet=unet_config(cases["unet"]),
-        clap=clap_config(cases["clap"], vocab_size=len(tokenizer)),
-        vae=vae_config(cases["vae"]),
-        vocoder=vocoder_config(cases["vocoder"]),
-    )
-    return SimpleNamespace(folder=folder, sizes=sizes, file=file, unet=states["unet"])
-
-
-def test_miniature_file_becomes_a_pipeline(miniature):
-    folder = audioldm.convert_audioldm(
+def test_miniature_file_becomes_a_pipeline(miniature, tmp_path):
+    folder = tmp_path / "pipeline"
+    parts = audioldm.convert_audioldm(
         miniature.folder / "small.ckpt",
-        miniature.folder / "pipeline",
+        folder,
         name=miniature.sizes,
         tokenizer=miniature.folder / "tokenizer",
     )
+    assert parts.scale == 0.25 and parts.notes == {"unet": ["the average of its training"]}
     pipeline = AudioLDMPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline.vae.config.scaling_factor == 0.25
@@ -125,6 +93,58 @@ def test_conversion_writes_nothing_where_a_part_does_not_fit(miniature, tmp_path
     with pytest.raises(ValueError, match="tokens, the model has"):
         convert(miniature.folder / "small.ckpt", tmp_path / "out", name=sizes, tokenizer=tmp_path / "other")
     assert not (tmp_path / "out").exists()
+
+
+def converted(miniature, monkeypatch, *options, file="small.ckpt"):
+    """Exit code of the command on the miniature file, whose sizes stand under a published name."""
+    monkeypatch.setitem(audioldm.PUBLISHED, "audioldm-s-full", miniature.sizes)
+    own = ["--tokenizer", str(miniature.folder / "tokenizer")]
+    return audioldm.main([str(miniature.folder / file), *map(str, options), *own])
+
+
+def test_the_command_tells_what_it_made(miniature, tmp_path, monkeypatch, capsys):
+    assert converted(miniature, monkeypatch, tmp_path / "out", "--name", "audioldm-s-full", "--last") == 0
+    unet, vae, vocoder, whole, written = capsys.readouterr().out.splitlines()
+    assert unet.split() == ["unet", "11.66", "M", "parameters;", "the", "last", "weights,", "without", "average"]
+    assert vae.split() == ["vae", "3.49", "M", "parameters;", "latent", "scale", "0.25000"]
+    assert vocoder.startswith("vocoder") and vocoder.endswith("M parameters; 16000 Hz")
+    assert whole.startswith("clap") and whole.endswith(f"{miniature.tokens} tokens, 48000 Hz")
+    assert written == f"written to {tmp_path / 'out'}" and (tmp_path / "out" / "model_index.json").is_file()
+    before = sorted(tmp_path.rglob("*"))
+    assert converted(miniature, monkeypatch, tmp_path / "out", "--name", "audioldm-s-full") == 1
+    assert "there is something already" in capsys.readouterr().err and sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "file", "said"),
+    [
+        ([], "small.ckpt", "small.ckpt: the U-Net and CLAP have the widths of no published AudioLDM"),
+        (["--name", "audioldm-m-full"], "small.ckpt", "small.ckpt: the U-Net does not fit its config: "),
+        ([], "none.ckpt", "none.ckpt: no such file"),
+        (["--tokenizer", "roberta-base"], "small.ckpt", "tokenizer_revision is empty: pin a commit of roberta-base"),
+    ],
+)
+def test_the_command_fails_in_one_line(miniature, tmp_path, monkeypatch, capsys, hub, options, file, said):
+    own = ["--tokenizer", str(miniature.folder / "tokenizer")]
+    code = audioldm.main([str(miniature.folder / file), str(tmp_path / "out"), *own, *options])
+    error = capsys.readouterr().err
+    assert code == 1 and said in error and error.count("\n") == 1 and len(error) < 1000
+    assert not (tmp_path / "out").exists()
+
+
+def test_sizes_are_told_by_the_widths(golden):
+    for name in ("audioldm-s-full", "audioldm-m-full", "audioldm-l-full"):
+        with torch.device("meta"):
+            parts = original.split(layout(golden, name))
+        assert audioldm.sizes_of(parts) is audioldm.PUBLISHED[name]
+    assert audioldm.PUBLISHED["audioldm-m-text-ft"] is audioldm.PUBLISHED["audioldm-m-full"]
+
+
+def test_weights_that_are_no_numbers_are_refused(miniature, tmp_path):
+    broken = miniature.file | {"first_stage_model.quant_conv.bias": torch.full((16,), torch.nan)}
+    torch.save({"state_dict": broken}, tmp_path / "nan.ckpt")
+    with pytest.raises(ValueError, match="nan.ckpt, vae: 'quant_conv.bias' holds NaN"):
+        audioldm.load(tmp_path / "nan.ckpt", miniature.sizes, miniature.folder / "tokenizer")
 
 
 @pytest.mark.parametrize("positions, longest", [(514, 77), (18, 16)])

@@ -1,12 +1,15 @@
 """The sections of params.yaml behind the foundation models: CLAP, VAE, vocoder and latent diffusion models."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from foleylib.params.base import Amount, Count, Positive, Rate, Section, Share, Train
 
-Source = Literal["bundled", "scratch", "finetuned", "checkpoint"]
+Source = Literal["bundled", "scratch", "finetuned", "checkpoint", "hub"]
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+\.ckpt)?")
+ORIGINAL = (".ckpt", ".pt", ".pth")  # files of the authors' code, which have no tokenizer beside them
 
 
 class ClapText(Section):
@@ -136,7 +139,7 @@ class Ldm(Section):
 
     def resized(self, size: "LdmSize") -> "Ldm":
         """These settings in another size."""
-        return Ldm.model_validate(self.model_dump() | size.model_dump(exclude={"checkpoint"}))
+        return Ldm.model_validate(self.model_dump() | size.model_dump(exclude={"checkpoint", "revision"}))
 
 
 class LdmSize(Section):
@@ -144,13 +147,27 @@ class LdmSize(Section):
 
     channels: list[Positive]
     head_channels: Positive
-    checkpoint: str | None = None
+    checkpoint: str | None = None  # as that of the foundation
+    revision: str | None = None
 
 
 class Foundation(Section):
+    """Where the foundation comes from, and its parts.
+
+    With source "hub" `checkpoint` is an id of the Hugging Face Hub, of a repository in diffusers' format or of a .ckpt
+    file in one, and `revision` its commit; with "checkpoint" a folder in diffusers' format or an original .ckpt file.
+    `clap_checkpoint` (folder, LAION's .pt, or an id with `clap_revision`) is the whole CLAP where that folder has its text
+    half alone, `tokenizer` (folder, or id with `tokenizer_revision`) RoBERTa's, which .ckpt and .pt files lack.
+    """
+
     corpus: str
     source: Source
     checkpoint: str | None = None
+    revision: str | None = None
+    clap_checkpoint: str | None = None
+    clap_revision: str | None = None
+    tokenizer: str | None = None
+    tokenizer_revision: str | None = None
     clap: Clap
     vae: Vae
     vocoder: Vocoder
@@ -159,12 +176,21 @@ class Foundation(Section):
 
     @model_validator(mode="after")
     def _has_checkpoint(self):
-        needed = {"checkpoint": self.checkpoint} | {
-            f"sizes.{k}.checkpoint": s.checkpoint for k, s in self.sizes.items()
-        }
-        for where, folder in needed.items():
-            if self.source == "checkpoint" and not folder:
-                raise ValueError(f"source 'checkpoint' needs '{where}': a folder of an AudioLDM pipeline")
+        if not self.published:
+            return self
+        own = {"": self} | {f"sizes.{name}.": size for name, size in self.sizes.items()}
+        for where, part in own.items():
+            if not part.checkpoint:
+                kind = "an id of the Hub" if self.source == "hub" else "a folder or .ckpt file of an AudioLDM"
+                raise ValueError(f"source '{self.source}' needs '{where}checkpoint': {kind}")
+            if self.source == "hub" and not HUB_ID.fullmatch(part.checkpoint):
+                raise ValueError(f"{where}checkpoint: '{part.checkpoint}' is no id of the Hub (owner/name)")
+            if self.source == "checkpoint" and part.revision:
+                raise ValueError(f"{where}revision is of source 'hub'; leave it empty, or set source to that")
+        files = {f"{where}checkpoint": part.checkpoint for where, part in own.items()}
+        for where, file in (files | {"clap_checkpoint": self.clap_checkpoint or ""}).items():
+            if file.endswith(ORIGINAL) and not self.tokenizer:
+                raise ValueError(f"'{where}' is a file without tokenizer: name RoBERTa's in 'tokenizer'")
         return self
 
     @model_validator(mode="after")
@@ -183,6 +209,11 @@ class Foundation(Section):
             except ValidationError as error:
                 raise ValueError(f"sizes.{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
         return self
+
+    @property
+    def published(self) -> bool:
+        """Whether the parts are taken from published files."""
+        return self.source in ("hub", "checkpoint")
 
     @property
     def ldms(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where a part's weights come from when they are not trained here: the bundle, or a published pipeline.
+"""Where a part's weights come from when they are not trained here: the bundle, or published files.
 
 ``python -m foleylib.stages.bundle`` packs what was trained here into data/bundled, with the provenance of each part.
 """
@@ -80,9 +80,9 @@ def history_of(folder: Path) -> pd.DataFrame:
 
 
 def provenance_of(folder: Path) -> dict:
-    """How weights came to be, as `write_provenance` and `pack` noted it."""
-    file = folder / "provenance.json"
-    return json.loads(file.read_text()) if file.is_file() else {"source": "published checkpoint"}
+    """How weights came to be, as `write_provenance` and `pack` noted it, or `take` of published ones."""
+    files = [folder / name for name in ("provenance.json", "published.json") if (folder / name).is_file()]
+    return json.loads(files[0].read_text()) if files else {"source": "published checkpoint"}
 
 
 def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> None:
@@ -140,27 +140,13 @@ def _cast(folder: Path, dtype: torch.dtype) -> None:
 
 
 def take(part: str, cfg: Params, out: Path) -> None:
-    """Take a part from the folder `foundation.checkpoint`, as `networks.published.audioldm.convert_audioldm` writes it.
-
-    That is an AudioLDMPipeline folder with the whole CLAP (audio encoder too) in its sub-folder `clap`.
-    """
-    sizes, is_ldm = cfg.foundation.sizes, part in cfg.foundation.ldms
-    name = f"foundation.sizes.{part}.checkpoint" if part in sizes else "foundation.checkpoint"
-    source = paths.ROOT / (sizes[part].checkpoint if part in sizes else cfg.foundation.checkpoint)
-    needed = source / ("unet" if is_ldm else part)
-    if not needed.is_dir():
-        raise ValueError(f"{name}: {needed} is missing; convert an AudioLDM .ckpt with convert_audioldm")
-    for own in ("clap", "vae", "vocoder") if part in sizes else ():
-        if _hashes(source / own) != _hashes(paths.FOUNDATION / own):
-            raise ValueError(f"{name}: the {own} in {source} is missing or not the foundation's, which all sizes share")
-    if is_ldm:
-        shutil.copytree(source, out, ignore=shutil.ignore_patterns("clap"))
-    else:
-        shutil.copytree(needed, out)
-
-
-def _hashes(folder: Path) -> list[str]:
-    return [weights_sha256(file) for file in sorted(folder.glob("*.safetensors"))]
+    """Take a part from models/published, where the stage published has put it, with what is told of it."""
+    source, told = paths.PUBLISHED / part, paths.PUBLISHED / "published.json"
+    entry = json.loads(told.read_text()) if told.is_file() else {}
+    if entry.get("source") != cfg.foundation.source or not source.is_dir():
+        raise ValueError(f"{source} is missing, or of another foundation.source; run the published stage first")
+    shutil.copytree(source, out)
+    write_json(out / "published.json", {"source": entry["source"], **entry["parts"][part]})
 
 
 def pack() -> None:

@@ -15,17 +15,19 @@ from foleylib.networks import vae as vaes
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
-from foleylib.stages import foundation
+from foleylib.stages import bundle, foundation
 from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
 
 
 def make(part: str, cfg: Params) -> pd.DataFrame:
     """Make models/foundation/`part` ("ldm", or one of `foundation.sizes`) from its source; returns the history."""
     history, out = foundation.make(part, cfg, train), paths.FOUNDATION / part
-    if cfg.foundation.source == "bundled":  # the bundle has the U-Net alone
-        unet = unets.load(out)
+    if cfg.foundation.source == "bundled" or cfg.foundation.published:  # the U-Net alone
+        unet, parts = unets.load(out), load_parts(paths.FOUNDATION)
         shutil.rmtree(out / "unet")
-        save_with_parts(out, unet, cfg, load_parts(paths.FOUNDATION))
+        if cfg.foundation.published:  # a size may have been trained at a latent scale of its own
+            parts["vae"].register_to_config(scaling_factor=bundle.provenance_of(out)["latent_scale"])
+        save_with_parts(out, unet, cfg, parts)
     return history
 
 
@@ -57,14 +59,14 @@ def errors_by_noise(part: str, cfg: Params) -> pd.DataFrame:
     DataFrame [n, audio condition, unconditional]
     """
     unet = unets.load(paths.FOUNDATION / part).to(pick_device(cfg.device))
-    held = test_split(cfg)
+    held = test_split(part, cfg)
     nothing = unets.unconditional(load_parts(paths.FOUNDATION, "clap")["clap"]).embedding.numpy()
     without = Latents(held.moments, {"embedding": np.tile(nothing, (len(held), 1))}, held.scale)
     return errors_by_level({"audio condition": held, "unconditional": without}, unet, alphas_bar(cfg))
 
 
-def test_split(cfg: Params) -> Latents:
-    """The test clips of the foundation's corpus with their audio embeddings as condition."""
+def test_split(part: str, cfg: Params) -> Latents:
+    """The test clips of the foundation's corpus with their audio embeddings as condition, at the scale of the part."""
     _, arrays = features.load(paths.FEATURES / cfg.foundation.corpus, "test")
-    scale = vaes.load(paths.FOUNDATION / "vae").config.scaling_factor
+    scale = vaes.load(paths.FOUNDATION / part / "vae").config.scaling_factor
     return Latents(arrays["moments"], {"embedding": arrays["audio"]}, scale)

@@ -18,10 +18,36 @@ from foleylib.runtime import pick_device, step_generator
 from foleylib.stages import foundation
 from foleylib.train import Job, Terms, Trainable, fit
 
+SCALED_STD = (0.5, 2.0)  # of published latents, which must be near 1
+
 
 def make(cfg: Params) -> pd.DataFrame:
-    """Make models/foundation/vae from its source; returns the training history."""
-    return foundation.make("vae", cfg, train)
+    """Make models/foundation/vae from its source; returns the training history.
+
+    A published VAE whose scaled latents are far from unit variance on this corpus is refused: its latent scale is
+    another's, or the clips are not what it was trained on.
+    """
+    history = foundation.make("vae", cfg, train)
+    _, held = foundation.held_out(cfg, 64)
+    if cfg.foundation.published and held is not None:
+        check_scale(vae.load(paths.FOUNDATION / "vae"), held, cfg)
+    return history
+
+
+@torch.no_grad()
+def check_scale(model, waves: torch.Tensor, cfg: Params) -> None:
+    """Refuse a VAE by whose latent scale the latents of held-out clips [shape=(N, T)] have another std than about 1."""
+    corpus, scale, device = cfg.corpus_of("foundation"), model.config.scaling_factor, pick_device(cfg.device)
+    model, log_mel = model.to(device), front_end(corpus.rate, corpus.padding).to(device)
+    moments = torch.cat([encode_moments(model, log_mel(part.to(device))).cpu() for part in waves.split(8)])
+    std = float(sample_latents(moments, scale, step_generator("cpu", cfg.seed)).double().std())
+    if not SCALED_STD[0] <= std <= SCALED_STD[1]:
+        raise ValueError(
+            f"models/foundation/vae: with its scaling_factor of {scale:.5f} the latents of {len(waves)} held-out clips of "
+            f"'{cfg.foundation.corpus}' have a standard deviation of {std:.3f}, not between {SCALED_STD[0]} and "
+            f"{SCALED_STD[1]}; correct scaling_factor in the published VAE's config.json (about {scale / std:.3g} here), or "
+            "look at the level of the clips"
+        )
 
 
 def train(cfg: Params, out: Path) -> pd.DataFrame:

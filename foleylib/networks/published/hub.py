@@ -27,15 +27,23 @@ def split_id(name: str) -> tuple[str, str | None]:
     return found["repository"], found["file"]
 
 
-def fetch(name: str, revision: str | None, wanted: list[str], *, setting: str = "revision", instead: str = "") -> Path:
+def fetch(
+    name: str,
+    revision: str | None,
+    wanted: list[str],
+    *,
+    weights: bool = True,
+    setting: str = "revision",
+    instead: str = "",
+) -> Path:
     """The folder with the wanted files of a repository at a commit, or the file that `name` names in it.
 
     Parameters
     ----------
     name : see `split_id`.
     revision : 40 hexadecimal digits; a branch can change, so that it is refused.
-    wanted : patterns of the files' names, such as "*.json"; of the weights in a folder, safetensors are taken where the
-        repository has them, else PyTorch's files.
+    wanted : patterns of the files' names, such as "*.json".
+    weights : whether the weights of its folders are wanted too: safetensors where it has them, else PyTorch's files.
     setting : what is called `revision` in the settings; instead : what to set for a copy of the files, for the sentence.
     """
     repository, file = split_id(name)
@@ -44,10 +52,12 @@ def fetch(name: str, revision: str | None, wanted: list[str], *, setting: str = 
     if file is not None:
         folder = _snapshot(repository, revision, [file, CARD], instead)
         return _present(folder / file, repository, revision)
-    folder = _snapshot(repository, revision, [*wanted, CARD, "*.safetensors"], instead)
-    without = sorted({config.parent for config in folder.rglob("config.json") if not any_weights(config.parent)})
-    bins = [(part / "*.bin").relative_to(folder).as_posix() for part in without]
-    return _snapshot(repository, revision, [*wanted, CARD, "*.safetensors", *bins], instead) if bins else folder
+    wanted = [*wanted, CARD, *(["*.safetensors"] if weights else [])]
+    folder = _snapshot(repository, revision, wanted, instead)
+    configs = sorted(folder.rglob("config.json")) if weights else []
+    bins = [f"{c.parent.relative_to(folder).as_posix()}/*.bin" for c in configs if not any_weights(c.parent)]
+    bins = [pattern.removeprefix("./") for pattern in bins]
+    return _snapshot(repository, revision, [*wanted, *bins], instead) if bins else folder
 
 
 def any_weights(folder: Path) -> bool:

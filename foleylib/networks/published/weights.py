@@ -5,6 +5,7 @@ missing, unknown or of another shape is an error that names it.
 """
 
 import re
+import textwrap
 from collections.abc import Callable
 
 import torch
@@ -229,5 +230,6 @@ def _fill(build: Callable[[], nn.Module], state: State, what: str, *, computed: 
     try:
         model.load_state_dict({**{key: own[key] for key in computed}, **copies}, assign=True)
     except RuntimeError as error:
-        raise ValueError(f"the {what} does not fit its config: {error}; give the config of this checkpoint") from error
+        told = "; ".join(textwrap.shorten(line, 130) for line in str(error).splitlines()[1:4])
+        raise ValueError(f"the {what} does not fit its config: {told}; give the config of this checkpoint") from error
     return model.eval()
