@@ -63,6 +63,15 @@ def digest(folder) -> str:
     return module_sha256(unets.load(folder))
 
 
+def test_what_a_notebook_scores_is_bounded_and_spread_over_the_classes(cfg, models):
+    whole, waves = foundation.tested(cfg)
+    few, some = foundation.tested(cfg, 3)
+    assert len(whole) == len(waves) == 8 and few.id.tolist() == whole.id.iloc[[0, 3, 7]].tolist()
+    assert set(few.label) == set(whole.label) and torch.equal(some[[1]], waves[[3]])
+    log_mel = front_end(16000, "dataset")
+    assert torch.allclose(vae.log_mels(some, log_mel, batch_size=2), log_mel(some[range(3)]), atol=1e-5)
+
+
 def test_a_size_has_the_rest_from_ldm(cfg):
     size, small = cfg.foundation.section(PART), cfg.foundation.section("ldm")
     assert cfg.foundation.ldms == ["ldm", PART] and small is cfg.foundation.ldm

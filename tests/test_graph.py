@@ -64,6 +64,7 @@ STALE = {
         *SAMPLED,
         "finetune",
         "evaluate",
+        "published",
         "retrieval_index",
         "retrieval",
         "rates",
@@ -71,7 +72,7 @@ STALE = {
     "foleylib/diffusion/loss.py": {*LDMS, *TUNED, *RATES, "retrieval"},
     "foleylib/diffusion/latent_clap_loss.py": {*TUNED, "latent_clap"},
     "foleylib/papers/re_audioldm_pages.py": {"re_audioldm", "paper_re_audioldm"},
-    "foleylib/networks/retrieval.py": {"retrieval", "rates", *LDMS, *TUNED, *SAMPLED, "evaluate"},
+    "foleylib/networks/retrieval.py": {"published", "retrieval", "rates", *LDMS, *TUNED, *SAMPLED, "evaluate"},
     "foleylib/stages/retrieval_index.py": {"retrieval_index"},
     "foleylib/report/plots.py": set(),
     "foleylib/report/tables.py": set(),
@@ -154,7 +155,7 @@ def test_a_setting_reruns_what_it_concerns(smoke, edited, change):
 def test_the_graph_is_small_and_every_stage_wrote_its_report(smoke, repo):
     commands = [stage.cmd for stage in repo.index.stages]
     reports = {re.search(r"reports/(\S+)\.ipynb", command).group(1) for command in commands}
-    assert len(reports) == len(commands) <= 45
+    assert len(reports) == len(commands) <= 46
     assert reports <= {path.stem for path in (smoke / "reports").glob("*.ipynb")}
 
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 from golden_cases import empty_state
 from networks import noise
+from transformers import ClapFeatureExtractor
 
+from foleylib.networks import clap
 from foleylib.networks.published import laion
 from foleylib.params.runs import Evaluator
 from foleylib.paths import ROOT
@@ -78,6 +80,23 @@ def test_both_ways_are_equal_on_the_same_weights(made, name):
         difference = np.abs(embedded.numpy() - made.authors[kind]).max()
         print(f"{kind}: largest difference {difference:.1e}")
         assert difference < 1e-6 and embedded.shape[1] == model.dim == 512 and model.rate == 48000
+
+
+def test_a_folder_with_the_defaults_of_transformers_is_put_right(made, tmp_path):
+    """As the Hub has laion/clap-htsat-unfused: a text epsilon of 1e-12, and mel bands from 0 Hz on."""
+    whole = laion.load(made.folder / "with_ids.pt", tokenizer=made.roberta).clap
+    whole.model.config.text_config.layer_norm_eps = 1e-12
+    whole.extractor = ClapFeatureExtractor(
+        frequency_min=0, frequency_max=14000, truncation="rand_trunc", padding="repeatpad"
+    )
+    whole.save(tmp_path)
+    as_it_is, model = clap.load(tmp_path), laion.load(tmp_path)
+    assert as_it_is.extractor.frequency_min == 0 and as_it_is.model.config.text_config.layer_norm_eps == 1e-12
+    assert np.abs(as_it_is.embed_text(TEXTS[:2]).numpy() - made.authors["text"][:2]).max() > 2e-6
+    assert np.abs(as_it_is.embed_audio(made.clips).numpy() - made.authors["audio"]).max() > 1e-4
+    with torch.no_grad():
+        assert np.abs(model(made.clips)["embedding"].numpy() - made.authors["audio"]).max() < 1e-6
+    assert np.abs(model.embed_text(TEXTS).numpy() - made.authors["text"]).max() < 1e-6
 
 
 def test_an_evaluator_of_the_settings_is_a_file_with_its_tokenizer(made, tiny):

@@ -20,8 +20,10 @@ from foleylib.networks import unet as unets
 from foleylib.networks import vae as vaes
 from foleylib.networks import vocoder as vocoders
 from foleylib.networks.published import audioldm, weights, whole_clap
+from foleylib.networks.published.original import split
+from foleylib.params import profiles
 from foleylib.params import settings as params
-from foleylib.runtime import step_generator, weights_sha256
+from foleylib.runtime import parameters, step_generator, weights_sha256
 from foleylib.stages import bundle, foundation, pretrain, published, vae
 
 UNET, VAE = "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"
@@ -76,7 +78,7 @@ def refused(cfg, sentence):
 @pytest.mark.parametrize("source", ["bundled", "scratch", "finetuned"])
 def test_another_source_needs_nothing(cfg, source):
     content = published.make(with_foundation(cfg, source=source))
-    assert content == {"source": source, "parts": {}} and published.table(content).empty
+    assert content == {"source": source, "parts": {}} and published.table(content).round(2).empty
     assert [p.name for p in paths.PUBLISHED.iterdir()] == ["published.json"]
     with pytest.raises(ValueError, match="vae is missing, or of another foundation.source; run the published stage"):
         bundle.take("vae", cfg, paths.FOUNDATION / "vae")
@@ -95,7 +97,7 @@ def test_a_folder_is_taken_whole(cfg, folder, tiny_parts):
     assert entry["from"] == str(folder) and entry["revision"] is None and entry["licence"] == "cc-by-nc-sa-4.0"
     assert entry["sha256"] == weights_sha256(folder / "vae") and entry["latent_scale"] == 0.7
     assert entry["notes"] == ["latent scale 0.70000"] and content["parts"]["ldm"]["notes"] == []
-    table = published.table(content)
+    table = published.table(content).round(2)
     assert list(table.index) == list(content["parts"]) and (table["M parameters"] > 0).all()
     assert table.loc["vae", "notes"] == "latent scale 0.70000"
 
@@ -429,6 +431,40 @@ def test_laions_file_beside_a_folder_without_clap(original, miniature, folder, t
     own, waves = claps.load(paths.PUBLISHED / "clap"), torch.randn(1, 48000)
     assert torch.equal(own.embed_audio(waves), parts.clap.embed_audio(waves))
     assert torch.equal(own.embed_text(["rain"]), parts.clap.embed_text(["rain"]))
+
+
+def test_an_original_file_on_the_hub(original, miniature, hub):
+    files = {"haoheliu/small/small.ckpt": miniature.folder / "small.ckpt"}
+    files |= {f"roberta-base/{file.name}": file for file in (miniature.folder / "tokenizer").iterdir()}
+    for name, file in files.items():
+        (hub.root / name).parent.mkdir(parents=True, exist_ok=True)
+        os.link(file, hub.root / name)
+    (hub.root / "haoheliu/small/other.ckpt").write_bytes(b"not asked for")
+    (hub.root / "roberta-base/model.safetensors").write_bytes(b"not asked for")
+    pins = {"revision": commit_of("haoheliu/small"), "tokenizer_revision": commit_of("roberta-base")}
+    own = {"source": "hub", "checkpoint": "haoheliu/small/small.ckpt", "tokenizer": "roberta-base"}
+    parts = published.make(with_foundation(original, **own, **pins))["parts"]
+    assert {(entry["from"], entry["revision"]) for entry in parts.values()} == {(own["checkpoint"], pins["revision"])}
+    assert not any("model.safetensors" in path or "other.ckpt" in path for method, path, _ in hub.requests)
+    refused(
+        with_foundation(original, **own, revision=pins["revision"]),
+        "foundation.tokenizer_revision is empty: pin a comm",
+    )
+
+
+def test_the_paper_profile_is_of_the_published_sizes(golden, tmp_path):
+    """Its settings take the keys and shapes of audioldm-m-full, every one."""
+    shutil.copytree(paths.ROOT / "params", tmp_path / "params")
+    shutil.copy(paths.ROOT / "params.yaml", tmp_path)
+    profiles.apply("paper", params=tmp_path / "params.yaml")
+    foundation = params.load(tmp_path / "params.yaml").foundation
+    assert whole_clap.front_notes(foundation.clap) == []
+    with torch.device("meta"):
+        rows = golden("08_ckpt_layout_audioldm-m-full").rows
+        state = {key: torch.empty(shape, dtype=getattr(torch, dtype)) for key, shape, dtype in rows}
+        nets = audioldm.models(split(state), published._sizes(foundation, foundation.ldm, 16000))
+    counts = {name: round(parameters(net) / 1e6, 2) for name, net in nets.items()}
+    assert counts == {"unet": 415.95, "vae": 55.38, "vocoder": 55.26, "clap": 193.91}
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ def load(
 
     Parameters
     ----------
-    path : a `.pt` file of LAION's, or a folder of `ClapModel`, which has its tokenizer and goes through transformers.
+    path : a `.pt` file of LAION's, or a folder of `ClapModel`, which has its tokenizer and goes through transformers; its
+        text epsilon and front end are put right where they are transformers' defaults and not LAION's.
     through : "transformers" or "laion_clap". The latter needs the files `ROBERTA` of roberta-base in the Hub's cache.
     tokenizer : folder of RoBERTa's tokenizer, for a file through transformers.
 
@@ -109,7 +110,18 @@ def _of_folder(path: Path, through: str, device) -> ThroughTransformers:
     model = clap.load(path, device)
     if getattr(model.model.config.audio_config, "enable_fusion", False):
         raise ValueError(f"{path}: a CLAP with fusion, which scores do not use; fetch one without (unfused)")
-    return ThroughTransformers(model)
+    return ThroughTransformers(_put_right(model).to(device).eval())
+
+
+def _put_right(model: clap.Clap) -> clap.Clap:
+    """RoBERTa's layer-norm epsilon and mel bands from 50 Hz on, where a folder has transformers' defaults (1e-12, 0 Hz): these
+    move embeddings by 1e-4 and 5e-3."""
+    for layer in model.model.text_model.modules():
+        if isinstance(layer, nn.LayerNorm):
+            layer.eps = clap.TEXT_EPS
+    if model.rate == RATE and model.extractor.frequency_min == 0:
+        return clap.Clap(model.model, model.tokenizer, weights.clap_extractor())
+    return model
 
 
 def state_of(content: dict) -> weights.State:
