@@ -113,7 +113,7 @@ def publish(hub: Path, cfg: settings.Params) -> None:
 def record(root: Path) -> None:
     """Put the data sets into data/raw."""
     raw = root / "data" / "raw"
-    dcase(raw / "dcase" / "dev", per_class=10)
+    dcase(raw / "dcase" / "dev", per_class=24)
     wavcaps(raw / "wavcaps", more=30)
     rows = captioned(train=24, val=6, test=12)
     audiocaps(raw / "audiocaps", listed=rows)
