@@ -1,7 +1,7 @@
 """The graph of the profile paper in a few steps: published formats from a Hub of this machine, data sets in their
-publishers' layouts, captions included, for all five papers. It takes minutes and runs where it is asked for alone:
+publishers' layouts, captions included, for all five papers. It takes minutes and runs where it is asked for:
 
-    ./run pytest tests/test_paper_graph.py -m paper
+    ./run pytest -m published
 """
 
 import json
@@ -17,7 +17,7 @@ from workspace import environment, make_workspace
 
 from foleylib.params import settings
 
-pytestmark = pytest.mark.paper
+pytestmark = pytest.mark.published
 PAPERS = ("latent_clap", "text_foley", "transfer", "re_audioldm", "src_gaudio")
 
 

@@ -13,9 +13,9 @@ from torch.nn.functional import cosine_similarity
 
 from foleylib.audio.mel import FRONT_ENDS
 from foleylib.networks import unet, vocoder
-from foleylib.networks.clap import TEXT_EPS, Clap
+from foleylib.networks.clap import Clap
 from foleylib.networks.published.audioldm import Parts
-from foleylib.networks.published.part import compare, config_of, load_part, plain
+from foleylib.networks.published.part import compare, config_of, load_part, plain, with_text_eps
 
 DEFAULT_HEADS = 8  # diffusers' own, which its conversion of AudioLDM leaves at every level
 DEFAULT_SCALE = 0.18215  # diffusers' own, Stable Diffusion's
@@ -174,13 +174,3 @@ def text_notes(folder: Path, clap: Clap) -> list[str]:
             "spaces differ; set foundation.clap_checkpoint to the CLAP of this model, or give the original .ckpt file"
         )
     return [] if least > 0.9999 else [f"least cosine of a text by its text half and by the pipeline's: {least:.4f}"]
-
-
-def with_text_eps(model: nn.Module) -> nn.Module:
-    """The model with RoBERTa's layer-norm epsilon in its text half, in place of what transformers' config defaults to."""
-    text = getattr(model.config, "text_config", model.config)
-    text.layer_norm_eps = TEXT_EPS
-    for layer in [*model.text_model.modules()]:
-        if isinstance(layer, nn.LayerNorm):
-            layer.eps = TEXT_EPS
-    return model

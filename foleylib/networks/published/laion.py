@@ -14,6 +14,7 @@ from torch import nn
 
 from foleylib.networks import clap
 from foleylib.networks.published import reader, weights
+from foleylib.networks.published.part import load_part, with_text_eps
 
 RATE, SAMPLES, DIM = 48000, 480000, 512
 WORDS = 77  # tokens at which the authors' code cuts a text
@@ -107,21 +108,23 @@ _TOKENIZER = "'tokenizer', the folder with vocab.json and merges.txt of roberta-
 def _of_folder(path: Path, through: str, device) -> ThroughTransformers:
     if through != "transformers":
         raise ValueError(f"{path}: laion_clap reads a .pt file, no folder; give LAION's file, or leave 'through' out")
-    model = clap.load(path, device)
-    if getattr(model.model.config.audio_config, "enable_fusion", False):
+    from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+
+    model = load_part(ClapModel, path)
+    if getattr(model.config.audio_config, "enable_fusion", False):
         raise ValueError(f"{path}: a CLAP with fusion, which scores do not use; fetch one without (unfused)")
-    return ThroughTransformers(_put_right(model).to(device).eval())
-
-
-def _put_right(model: clap.Clap) -> clap.Clap:
-    """RoBERTa's layer-norm epsilon and mel bands from 50 Hz on, where a folder has transformers' defaults (1e-12, 0 Hz): these
-    move embeddings by 1e-4 and 5e-3."""
-    for layer in model.model.text_model.modules():
-        if isinstance(layer, nn.LayerNorm):
-            layer.eps = clap.TEXT_EPS
-    if model.rate == RATE and model.extractor.frequency_min == 0:
-        return clap.Clap(model.model, model.tokenizer, weights.clap_extractor())
-    return model
+    try:
+        tokenizer, extractor = AutoTokenizer.from_pretrained(path), ClapFeatureExtractor.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path}: no tokenizer or no front end there ({error}); fetch all files of laion/clap-htsat-unfused"
+        ) from error
+    _knows(tokenizer, model.config.text_config.vocab_size, str(path))
+    # Mel bands from 50 Hz on and RoBERTa's epsilon, where a folder has transformers' defaults (0 Hz, 1e-12): these move
+    # embeddings by 5e-3 and 1e-4.
+    if extractor.sampling_rate == RATE and extractor.frequency_min == 0:
+        extractor = weights.clap_extractor()
+    return ThroughTransformers(clap.Clap(with_text_eps(model), tokenizer, extractor).to(device).eval())
 
 
 def state_of(content: dict) -> weights.State:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from foleylib.networks.clap import TEXT_EPS
 from foleylib.networks.published import reader
 from foleylib.runtime import finite
 
@@ -91,3 +92,13 @@ def compare(where: Path | str, config, wanted: dict[str, tuple[str, object]]) ->
 def plain(value):
     """Lists in place of tuples, all the way down."""
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def with_text_eps(model: nn.Module) -> nn.Module:
+    """The model with RoBERTa's layer-norm epsilon in its text half, in place of what transformers' config defaults to."""
+    text = getattr(model.config, "text_config", model.config)
+    text.layer_norm_eps = TEXT_EPS
+    for layer in model.text_model.modules():
+        if isinstance(layer, nn.LayerNorm):
+            layer.eps = TEXT_EPS
+    return model

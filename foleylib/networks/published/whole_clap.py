@@ -6,8 +6,7 @@ from torch import nn
 
 from foleylib.networks import clap
 from foleylib.networks.published import audioldm, reader, weights
-from foleylib.networks.published.folder import with_text_eps
-from foleylib.networks.published.part import compare, load_part
+from foleylib.networks.published.part import compare, load_part, with_text_eps
 from foleylib.runtime import finite
 
 # Settings by the names that transformers gives them.
