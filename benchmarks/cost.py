@@ -1,9 +1,11 @@
 """What work costs on one H100: hours, memory and disk, from FLOPs and from what was measured in results/gpu.
 
 Hours come in three kinds (docs/scaling.md): at the roof (arithmetic); at 30 % of it, but no step faster than one that was
-measured (assumed); at the clips a second that were measured in small batches (scaled). Sampling is at what was measured, in
-proportion to FLOPs, in the last two.
+measured (assumed); at the clips a second that were measured in batches of 8 (scaled). Sampling is at what was measured in the
+last two.
 """
+
+import json
 
 import pandas as pd
 
@@ -42,19 +44,24 @@ def _seconds(name: str, case: str, part: str) -> float:
 
 
 def training() -> dict[str, tuple[float, int]]:
-    """Seconds and clips of a measured training step by size of U-Net; L, which was not measured, as M."""
-    steps = {
-        "S": (_seconds("retrieval_cost_audioldm-s-full", "step, without retrieval", "step"), 4),
-        "M": (_seconds("latent_clap_loss_audioldm-m-full", "plain", "total"), 2),
-        "SRC": (_seconds("rate_cost_audioldm-s-full", "training", "step"), 8),
-    }
-    return steps | {"L": steps["M"]}
+    """Seconds and clips of a measured training step by size of U-Net, from cached features in bf16."""
+    steps = {size: (_seconds(f"training_step_audioldm-{size.lower()}-full", "cached", "total"), 8) for size in "SML"}
+    return steps | {"SRC": (_seconds("rate_cost_audioldm-s-full", "training", "step"), 8)}
+
+
+def clip_memory() -> float:
+    """GB that a clip more in the batch of a training step of M takes, measured between batches of 8 and of 64."""
+    peaks = [
+        json.loads((paths.RESULTS / "gpu" / f"{name}_audioldm-m-full.json").read_text())["settings"]["peak_memory"]
+        for name in ("training_step", "training_step_batch64")
+    ]
+    return (peaks[1] - peaks[0]) / (64 - 8) / 1e9
 
 
 def drawing() -> dict[str, float]:
-    """Seconds of a guided step of a clip by size of U-Net, float32; M and L in proportion to the FLOPs of S."""
-    small = _seconds("sampling_audioldm-s-full", "ddim 50 steps, batch 8", "latents") / 8 / 50
-    steps = {size: small * forward / UNETS["S"][0] for size, (forward, _) in UNETS.items()}
+    """Seconds of a guided step of a clip by size of U-Net, float32, in batches of 8 (SRC-gAudio: 4)."""
+    case = "ddim 50 steps, batch 8"
+    steps = {size: _seconds(f"sampling_audioldm-{size.lower()}-full", case, "latents") / 8 / 50 for size in "SML"}
     return steps | {"SRC": _seconds("rate_cost_audioldm-s-full", "U-Net, ddim 50 steps", "latents") / 4 / 50}
 
 
@@ -80,9 +87,9 @@ class Costs:
             tflop=flop * runs * 3600 / 1e12,
             roof_h=runs * flop / ROOF,
             assumed_h=runs * max(seconds, flop / ROOF / SHARE),
-            scaled_h=runs * seconds * batch / clips,
-            # Held: weights, their average, AdamW's two moments. A step of M added 1.7 GB with two clips, gradients included.
-            memory_gb=parameters * 16 / 1e3 + 0.85 * batch * self.share * forward / UNETS["M"][0],
+            scaled_h=runs * seconds * max(1, batch / clips),  # a smaller step takes as long
+            # Held: weights, their average, AdamW's two moments, and gradients.
+            memory_gb=parameters * 20 / 1e3 + clip_memory() * batch * self.share * forward / UNETS["M"][0],
             disk_gb=models * (parameters + OTHERS) * 4 / 1e3 if kept else 0.0,
         )
 
