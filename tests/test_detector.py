@@ -146,7 +146,7 @@ def test_it_learns_what_sounds_when(tiny, tmp_path):
     events = stage.events.indices(other.labels, LABELS)
     thresholds = loaded.model.thresholds.numpy()
     scores = stage.events.score(detector.probabilities(loaded, other.waves.numpy()), thresholds, events)
-    assert scores[["recall", "precision", "order"]].mean().min() > 0.9
+    assert scores[["recall", "precision", "order"]].mean().min() > 0.8
     swapped = torch.stack([stage.swapped(wave, 2) for wave in other.waves])
     scores = stage.events.score(detector.probabilities(loaded, swapped.numpy()), thresholds, events)
     assert scores.recall.mean() > 0.9 and scores.order.mean() < 0.1

@@ -52,7 +52,7 @@ STALE = {
     "foleylib/networks/embedders.py": {"judge", "detector", "codec", *SCORED, "lambda_sweep", "targets"},
     "foleylib/networks/vggish.py": SCORED,
     "foleylib/evaluation/folders.py": set(),
-    "foleylib/networks/published/audioldm.py": {"published"},
+    "foleylib/networks/published/audioldm.py": {"published", *SCORED},
     "foleylib/corpora/synth/foley.py": {"corpora", "sensitivity"},
     "foleylib/train.py": TRAINED,
     "foleylib/stages/clap.py": {"clap"},

