@@ -27,11 +27,12 @@ from foleylib.runtime import weights_sha256
 
 CAPTIONS = ["a dog barks, then a man talks", "rain on a roof", "an engine idles", "a door is slammed", "birds sing"]
 WORLD = Path(__file__).with_suffix(".yaml")
+REVISIONS = {"revision": "checkpoint", "clap_revision": "clap_checkpoint"}
 SMOKE_ALONE = {"corpora": ("foley", "broad", "wide"), "foundation": None}  # of sounds and models that are made here
 
 
-def configure(root: Path) -> settings.Params:
-    """Write the params.yaml of this world into a copy of the repository."""
+def configure(root: Path, hub: Path) -> settings.Params:
+    """Write the params.yaml of this world into a copy of the repository, and put what it names onto a Hub."""
     yaml, file = YAML(), root / "params.yaml"
     merged = yaml.load(file)
     profiles._merge(merged, yaml.load(root / "params" / "paper.yaml"))
@@ -41,34 +42,45 @@ def configure(root: Path) -> settings.Params:
             smoke[section].pop(key)
     profiles._merge(merged, smoke)
     profiles._merge(merged, yaml.load(WORLD))
+    foundation, tokens = merged["foundation"], merged["retrieval"]["tokens"]
+    foundation |= {key: commit_of(foundation[of]) for key, of in REVISIONS.items()}
+    tokens |= {f"{name}_revision": commit_of(repository(tokens[name])) for name in ("audiomae", "t5")}
+    cfg = settings.parse(merged, "paper_world")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        _released(root, merged)
-    foundation = merged["foundation"]
-    foundation["revision"] = commit_of(foundation["checkpoint"])
-    foundation["clap_revision"] = commit_of(foundation["clap_checkpoint"])
+        publish(hub, cfg)
+        release(hub)
+    for entry in merged["evaluators"].values():
+        entry["revision"] = commit_of(repository(entry["weights"]))
+        entry["sha256"] = weights_sha256(hub / entry["weights"])
     with open(file, "w", encoding="utf8") as out:
         yaml.dump(merged, out)
     return settings.load(file)
 
 
-def _released(root: Path, merged: dict) -> None:
-    """Write the evaluators' files as released, with the hash of each in the settings, AudioMAE's and FLAN-T5's."""
-    raw = root / "data" / "raw"
-    raw.mkdir(parents=True)
+def repository(name: str) -> str:
+    """The repository of an id of the Hub, which may name a file in it."""
+    return "/".join(name.split("/")[:2])
+
+
+def release(hub: Path) -> None:
+    """Put the evaluators' files onto a Hub as they were released, AudioMAE's and FLAN-T5's."""
     sampler = {"indexes_per_class": [np.arange(3)], "queue": [2, 1], "pointers_of_classes": np.zeros(2, np.int64)}
     cnn14 = PannsCnn(evaluators.PUBLISHED["cnn14_16k"][1]).state_dict()
-    torch.save({"iteration": 1, "model": cnn14, "sampler": sampler}, raw / "Cnn14_16k_mAP=0.438.pth")
-    torch.save(Vggish(evaluators.PUBLISHED["fad_16k"][1]).state_dict(), raw / "vggish-10086976.pth")
-    audiomae(raw / "audiomae.pth")
-    t5(raw / "flan-t5-large", ["<pad>", "</s>", "<unk>", *sorted({word for text in CAPTIONS for word in text.split()})])
-    _clap(settings.parse(merged, "paper_world")).save(raw / "clap-htsat-unfused")
-    for entry in merged["evaluators"].values():
-        entry["sha256"] = weights_sha256(root / entry["weights"])
+    _save({"iteration": 1, "model": cnn14, "sampler": sampler}, hub / "panns/cnn14/Cnn14_16k_mAP=0.438.pth")
+    _save(Vggish(evaluators.PUBLISHED["fad_16k"][1]).state_dict(), hub / "torchvggish/vggish/vggish-10086976.pth")
+    _save(audiomae(), hub / "facebook/audiomae/pretrained.pth")
+    words = {word for text in CAPTIONS for word in text.split()}
+    t5(hub / "google/flan-t5-large", ["<pad>", "</s>", "<unk>", *sorted(words)])
 
 
-def audiomae(path: Path) -> None:
-    """A small AudioMAE in the names of its authors' code, with the arguments of the script that trained it."""
+def _save(content: dict, path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    torch.save(content, path)
+
+
+def audiomae() -> dict:
+    """The file of a small AudioMAE in the names of its authors' code, with the arguments of the script that trained it."""
     from argparse import Namespace
 
     from foleylib.networks.published.weights import AUDIOMAE_NAMES
@@ -83,7 +95,7 @@ def audiomae(path: Path) -> None:
         for kind in ("weight", "bias"):
             parts = [state.pop(f"blocks.{block}.attn.{name}_proj.{kind}") for name in "qkv"]
             state[f"blocks.{block}.attn.qkv.{kind}"] = torch.cat(parts)
-    torch.save({"model": state, "epoch": 1, "args": Namespace(batch_size=8)}, path)
+    return {"model": state, "epoch": 1, "args": Namespace(batch_size=8)}
 
 
 def _clap(cfg: settings.Params) -> claps.Clap:

@@ -138,6 +138,18 @@ def test_a_repository_without_what_is_wanted_is_named(hub):
     refused("owner/small has no file .*json.* at revision")
 
 
+def test_a_setting_names_a_path_or_with_a_commit_what_the_hub_has(hub, repository, tmp_path):
+    (tmp_path / "weights.pth").touch()
+    assert hubs.placed(tmp_path, "weights.pth", PIN, "weights") == tmp_path / "weights.pth"
+    assert hubs.placed(tmp_path, "owner/small/small.ckpt", None, "weights") == tmp_path / "owner/small/small.ckpt"
+    assert hub.requests == []
+    found = hubs.placed(tmp_path, "owner/small/small.ckpt", PIN, "weights")
+    assert found.read_bytes() == (repository / "small.ckpt").read_bytes()
+    assert (hubs.placed(tmp_path, NAME, PIN, "weights") / "vae/diffusion_pytorch_model.bin").is_file()
+    with pytest.raises(hubs.HubError, match="the revision of weights is 'main', which can change: pin a commit"):
+        hubs.placed(tmp_path, NAME, "main", "weights")
+
+
 def test_a_hub_that_fails_is_told(hub, repository, monkeypatch):
     def timeout(*args, **options):
         raise TimeoutError("took too long")

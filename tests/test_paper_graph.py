@@ -27,9 +27,8 @@ def world(tmp_path_factory):
     workspace, hub = tmp_path_factory.mktemp("paper") / "repository", tmp_path_factory.mktemp("hub")
     workspace.mkdir()
     make_workspace(workspace, profile=None)
-    cfg = paper_world.configure(workspace)
+    paper_world.configure(workspace, hub)
     paper_world.record(workspace)
-    paper_world.publish(hub, cfg)
     with serving(hub) as server:
         there = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path_factory.mktemp("cache")), "NO_PROXY": "127.0.0.1"}
         command = [sys.executable, "warm_kernel.py", "before", "dvc", "repro"]

@@ -124,6 +124,18 @@ def _check_t5(folder: str | Path) -> None:
             )
 
 
+def placed(settings, root: Path):
+    """A section `params.retrieval.Tokens` with its weights where they lie: below `root`, or in the Hub's cache."""
+    from foleylib.networks.published import hub
+
+    found = {}
+    for name in ("audiomae", "t5"):
+        if (given := getattr(settings, name)) is not None:
+            revision = getattr(settings, f"{name}_revision")
+            found[name] = str(hub.placed(root, given, revision, f"retrieval.tokens.{name}"))
+    return settings.model_copy(update=found)
+
+
 def of_audio(settings, clap: Clap) -> AudioTokens | None:
     """What makes the audio tokens of a section `params.retrieval.Tokens`, in eval mode; None where it leaves them out."""
     if settings.audio is None:

@@ -40,8 +40,14 @@ class Tokens(Section):
     text: Literal["clap", "t5"] | None = "clap"
     pool: tuple[Positive, Positive] = (1, 2)  # cells of time and frequency in a token; of AudioMAE 4, 4 gives 32
     length: Positive = 20  # tokens of a caption, cut or filled; 50 as published
-    audiomae: str | None = None  # the authors' checkpoint file
-    t5: str | None = None  # folder of google/flan-t5-large: its config, tokenizer and weights
+    audiomae: str | None = (
+        None  # the authors' checkpoint file, or with its commit an id of the Hub (owner/name/file.pth)
+    )
+    audiomae_revision: str | None = None
+    t5: str | None = (
+        None  # folder of google/flan-t5-large: its config, tokenizer and weights; or with its commit that id
+    )
+    t5_revision: str | None = None
 
     @model_validator(mode="after")
     def _has_its_networks(self):

@@ -143,7 +143,10 @@ class Evaluator(Section):
     """A published evaluator: whose weights, and by which convention they are used."""
 
     kind: Literal["cnn10", "cnn14", "cnn14_16k", "fad_16k", "fad_dcase", "laion_clap"]
-    weights: str  # the file, of laion_clap LAION's `.pt` or a folder of transformers
+    weights: (
+        str  # the file, of laion_clap LAION's `.pt` or a folder of transformers; or an id of the Hub with its commit
+    )
+    revision: str | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = (
         None  # without it, loading tells the file's and stops
     )

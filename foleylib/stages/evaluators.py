@@ -2,6 +2,7 @@
 
 from foleylib import paths
 from foleylib.networks.embedders import Embedder
+from foleylib.networks.published import hub
 from foleylib.networks.published.evaluators import load_published
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
@@ -13,7 +14,8 @@ def load(cfg: Params) -> dict[str, Embedder]:
     for name in cfg.evaluate.further:
         entry = cfg.evaluators[name]
         try:
-            weights, tokenizer = paths.ROOT / entry.weights, entry.tokenizer and paths.ROOT / entry.tokenizer
+            weights = hub.placed(paths.ROOT, entry.weights, entry.revision, f"evaluators.{name}.weights")
+            tokenizer = entry.tokenizer and paths.ROOT / entry.tokenizer
             options = {"through": entry.through, "tokenizer": tokenizer, "sha256": entry.sha256, "device": device}
             loaded[name] = load_published(entry.kind, weights, **options)
         except ValueError as error:

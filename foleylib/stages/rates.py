@@ -144,7 +144,9 @@ def channels(corpus: str) -> int:
 
 def text_condition(texts: list[str], cfg: Params, clap) -> Condition:
     """The tokens of texts, by the network behind the stored ones, one row a text."""
-    found, mask = tokens.of_text(cfg.retrieval.tokens, clap).to(pick_device(cfg.device))(texts)
+    found, mask = tokens.of_text(tokens.placed(cfg.retrieval.tokens, paths.ROOT), clap).to(pick_device(cfg.device))(
+        texts
+    )
     return Condition(tokens=found.cpu(), mask=mask.cpu())
 
 

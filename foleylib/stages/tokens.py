@@ -18,13 +18,17 @@ from foleylib.stages.neighbours import read_key
 def make(corpus: str, cfg: Params) -> Path:
     """Write data/tokens/`corpus`: a store (`datasets.tokens`) "audio" of the clips, and one "text" of their first captions,
     as far as `retrieval.tokens` has both. Nothing is done where the folder was made from the same."""
-    rate, settings, out = cfg.entry("corpora", corpus).rate, cfg.retrieval.tokens, paths.TOKENS / corpus
+    rate, out = cfg.entry("corpora", corpus).rate, paths.TOKENS / corpus
+    settings = tokens.placed(cfg.retrieval.tokens, paths.ROOT)
     tokens.check_files(settings)  # before their hashes are asked for
     manifest = manifests.load(paths.CLIPS / corpus)
     said = [own[0] for own in manifests.captions(paths.CLIPS / corpus, manifest)]
     key = {"corpus": manifests.digest(manifest), "order": fingerprint(list(manifest.id)), "captions": fingerprint(said)}
     files = [paths.FOUNDATION / "clap", *(Path(p) for p in (settings.audiomae, settings.t5) if p)]
-    key |= {"models": [weights_sha256(file) for file in files], "settings": settings.model_dump(mode="json")}
+    key |= {
+        "models": [weights_sha256(file) for file in files],
+        "settings": cfg.retrieval.tokens.model_dump(mode="json"),
+    }
     if read_key(corpus) == key:
         return out
     shutil.rmtree(out, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # owner/name, or a name alone of the first repositories (roberta-base), and a file in it where there is one.
-ID = re.compile(r"(?P<repository>[\w.-]+(?:/[\w.-]+)?)(?:/(?P<file>[\w./-]+\.(?:pt|pth|ckpt|safetensors)))?")
+ID = re.compile(r"(?P<repository>[\w.-]+(?:/[\w.-]+)?)(?:/(?P<file>[\w./=-]+\.(?:pt|pth|ckpt|safetensors)))?")
 CARD = "README.md"
 NOT_WANTED = ["*fp16*", "*non_ema*"]  # second copies of the same weights
 
@@ -58,6 +58,16 @@ def fetch(
     bins = [f"{c.parent.relative_to(folder).as_posix()}/*.bin" for c in configs if not any_weights(c.parent)]
     bins = [pattern.removeprefix("./") for pattern in bins]
     return _snapshot(repository, revision, [*wanted, *bins], instead) if bins else folder
+
+
+def placed(root: Path, name: str, revision: str | None, setting: str) -> Path:
+    """The path that a setting names below `root`, or with a revision what it names on the Hub: a file, or all of a folder's
+    configuration and weights."""
+    if revision is None or (root / name).exists():
+        return root / name
+    return fetch(
+        name, revision, ["*.json", "*.txt", "*.model"], setting=f"the revision of {setting}", instead=f"{setting} to it"
+    )
 
 
 def any_weights(folder: Path) -> bool:
