@@ -127,7 +127,7 @@ def record(root: Path) -> None:
     raw = root / "data" / "raw"
     dcase(raw / "dcase" / "dev", per_class=24)
     wavcaps(raw / "wavcaps", more=30)
-    rows = captioned(train=24, val=6, test=16)
+    rows = captioned(train=24, val=16, test=16)
     audiocaps(raw / "audiocaps", listed=rows)
     audiocaps(raw / "audiocaps48", listed=rows, rate=48000)
 

@@ -247,6 +247,8 @@ def test_pages_of_src_gaudio(compared):
     assert len(table) == 4 and "FD" in table and "Roll-off (kHz)" not in table
     assert pages.swap_table(compared["swap"]).shape == (5, 4)
     assert pages.bands_table(compared["bands"], "joint_low").shape == (2, 6)
+    nameless = compared["bands"].assign(label=np.nan)
+    assert list(pages.bands_table(nameless, "joint_low").index) == ["all"]
     told = pages.sentence_on_rates(scores, "joint_low")
     assert "16 kHz" in told and "recognised" in told
     without = pages.sentence_on_rates(scores[scores.metric != "judge_accuracy"], "joint_low")

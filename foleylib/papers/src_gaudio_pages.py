@@ -93,8 +93,8 @@ def swap_table(swap: pd.DataFrame) -> pd.DataFrame:
 
 def bands_table(bands: pd.DataFrame, model: str) -> pd.DataFrame:
     """How high each class reaches at each rate, in the clips of a model and in real ones: roll-off (kHz), and at the highest
-    rate the energy above 12 kHz in dB of all."""
-    table = {}
+    rate the energy above 12 kHz in dB of all. Clips without classes are one row."""
+    bands, table = bands.assign(label=bands.label.fillna("all")), {}
     for name in (model, "real"):
         rows = named(bands[bands.model == name])
         wide = rows.groupby(["label", "rate"], sort=False).rolloff.mean().unstack()
