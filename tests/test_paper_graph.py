@@ -59,7 +59,10 @@ def test_the_paper_has_its_numbers(world, paper):
     cells = [cell for cell in page.cells if cell.cell_type == "code"]
     assert cells and all(cell.execution_count for cell in cells)
     table = pd.read_csv(world / "results" / f"paper_{paper}.csv")
-    assert len(table) and table.select_dtypes("number").notna().any().any()
+    scores = table.astype(str).apply(
+        lambda column: column.str.contains(r"\d\.\d")
+    )  # "24.0 ± 0.2" where there are seeds
+    assert len(table) and scores.any(axis=1).sum() >= len(table) // 2
 
 
 def test_scores_are_of_every_published_evaluator(world):
