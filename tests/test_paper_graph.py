@@ -31,9 +31,7 @@ def world(tmp_path_factory):
     paper_world.record(workspace)
     with serving(hub) as server:
         there = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path_factory.mktemp("cache")), "NO_PROXY": "127.0.0.1"}
-        there["OMP_NUM_THREADS"] = (
-            "2"  # most of the time is the published evaluators', whose sizes are the published ones
-        )
+        there["OMP_NUM_THREADS"] = "2"  # the evaluators have their published sizes
         command = [sys.executable, "warm_kernel.py", "before", "dvc", "repro"]
         done = subprocess.run(
             command, cwd=workspace, env=environment(workspace) | there, capture_output=True, text=True, check=False
