@@ -94,21 +94,17 @@ def fit(
             batches = _batches(load, n, step, settings, job.seed, accelerator)
 
             # One optimiser step of each module whose time has come.
-            row = {"step": step + 1}
-            for side in sides.values():
-                if step >= side.trainable.start:
-                    row |= side.update(batches, step, generator)
+            row = {"step": step + 1} | _updated(sides, batches, step, generator)
             history.append(row)
 
-            # Validation with the averaged weights, and a checkpoint that replaces the last one at once.
+            # Validation with the averaged weights, and a checkpoint.
             done = step + 1
             if validate is not None and (done % settings.validate_every == 0 or done == settings.steps):
                 row |= _with_averages(sides, validate)
                 if best is not None and row[f"val_{best}"] <= min(r.get(f"val_{best}", math.inf) for r in history):
                     kept = {name: side.averaged() for name, side in sides.items()}
             if done % settings.checkpoint_every == 0 and done < settings.steps and accelerator.is_main_process:
-                states = {name: side.state() for name, side in sides.items()}
-                save_atomically({"step": done, "history": history, "trainables": states, "best": kept}, state_file)
+                _save(sides, state_file, done, history, kept)
 
     for name, side in sides.items():
         side.finish(kept.get(name))
@@ -238,6 +234,21 @@ class _Side:
         for weight, value in zip(self.weights, self.averaged() if kept is None else kept):
             weight.copy_(value)
         self.trainable.module.eval()
+
+
+def _updated(sides: dict[str, _Side], batches: list[dict], step: int, generator: torch.Generator) -> dict:
+    """An optimiser step of each module whose time has come; returns their loss terms."""
+    row = {}
+    for side in sides.values():
+        if step >= side.trainable.start:
+            row |= side.update(batches, step, generator)
+    return row
+
+
+def _save(sides: dict[str, _Side], state_file: Path, step: int, history: list[dict], best: dict) -> None:
+    """Write a checkpoint that replaces the last one at once."""
+    states = {name: side.state() for name, side in sides.items()}
+    save_atomically({"step": step, "history": history, "trainables": states, "best": best}, state_file)
 
 
 def _resume(sides: dict[str, _Side], state_file: Path) -> tuple[int, list[dict], dict]:
