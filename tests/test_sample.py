@@ -69,7 +69,7 @@ def test_more_clips_in_other_batches_leave_the_first_as_they_are(run, cfg):
     same = rows.id.isin(clips.id).to_numpy()
     assert len(rows) == 8 and rows.seed[same].tolist() == clips.seed.tolist()
     assert np.abs(waves[same] - before).max() <= 10 * STEP  # and rounding, which processors do not share
-    assert np.abs(waves[~same] - before[[0, 3]]).max() > 20 * STEP
+    assert np.abs(waves[~same] - before[[0, 3]]).max() > 1000 * STEP
 
 
 def test_every_seed_has_noise_of_its_own(project, tiny):
