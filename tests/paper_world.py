@@ -35,13 +35,13 @@ def configure(root: Path, hub: Path) -> settings.Params:
     """Write the params.yaml of this world into a copy of the repository, and put what it names onto a Hub."""
     yaml, file = YAML(), root / "params.yaml"
     merged = yaml.load(file)
-    profiles._merge(merged, yaml.load(root / "params" / "paper.yaml"))
+    profiles.merge(merged, yaml.load(root / "params" / "paper.yaml"))
     smoke = yaml.load(root / "params" / "smoke.yaml")
     for section, keys in SMOKE_ALONE.items():
         for key in keys or list(smoke[section]):
             smoke[section].pop(key)
-    profiles._merge(merged, smoke)
-    profiles._merge(merged, yaml.load(WORLD))
+    profiles.merge(merged, smoke)
+    profiles.merge(merged, yaml.load(WORLD))
     foundation, tokens = merged["foundation"], merged["retrieval"]["tokens"]
     foundation |= {key: commit_of(foundation[of]) for key, of in REVISIONS.items()}
     tokens |= {f"{name}_revision": commit_of(repository(tokens[name])) for name in ("audiomae", "t5")}
@@ -120,6 +120,7 @@ def publish(hub: Path, cfg: settings.Params) -> None:
     ).save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: cc-by-nc-sa-4.0\n---\n")
     clap.save(hub / sizes.clap_checkpoint)
+    (hub / sizes.clap_checkpoint / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
 
 
 def record(root: Path) -> None:

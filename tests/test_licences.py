@@ -18,7 +18,6 @@ ASK = "May be used commercially only where it is known that these allow it"
 @pytest.fixture
 def own(tiny, tiny_corpus, tiny_paths, tmp_path, monkeypatch):
     """Settings; models and clips in folders of the test's own, with the bundle's provenance beside the weights."""
-    monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
     monkeypatch.setattr(paths, "FOUNDATION", tmp_path / "models" / "foundation")
     monkeypatch.setattr(paths, "LATENT_CLAP", tmp_path / "models" / "latent_clap")
     for part in ("clap", "vae", "vocoder", "ldm"):
@@ -32,14 +31,12 @@ def provenance(folder, **told):
     (folder / "provenance.json").write_text(json.dumps(told))
 
 
-def published(cfg, **told):
-    """A foundation without provenance, from a published checkpoint."""
+def published(**told):
+    """Parts of a published checkpoint, with what `bundle.take` notes of them."""
+    told = {"source": "hub", "from": "cvssp/audioldm-m-full", "revision": "c0ffee", "licence": None} | told
     for part in ("clap", "vae", "ldm"):
-        (paths.FOUNDATION / part / "provenance.json").unlink()
-    if told:
-        (paths.MODELS / "published").mkdir()
-        (paths.MODELS / "published" / "published.json").write_text(json.dumps(told))
-    return cfg.changed(foundation=cfg.foundation.model_copy(update={"checkpoint": "data/raw/audioldm-m-full"}))
+        (paths.FOUNDATION / part / "provenance.json").unlink(missing_ok=True)
+        (paths.FOUNDATION / part / "published.json").write_text(json.dumps(told))
 
 
 def with_licences(monkeypatch, *told):
@@ -84,25 +81,32 @@ def test_parts_are_those_that_the_clips_hang_on(own):
 
 
 def test_published_weights_forbid_commercial_use(own):
-    cfg = published(own)
-    use = licences.on_card("ldm", cfg)["use"]
+    published(**{"from": "data/raw/audioldm-m-full.ckpt"})
+    use = licences.on_card("ldm", own)["use"]
     assert use == f"May not be used commercially: made from weights of clap, ldm, vae ({AUDIOLDM})."
-    unnamed = cfg.changed(foundation=cfg.foundation.model_copy(update={"checkpoint": "data/raw/mine"}))
-    use = licences.on_card("ldm", unnamed)["use"]
+    published(**{"from": "data/raw/mine"})
+    use = licences.on_card("ldm", own)["use"]
     assert use.endswith("only where it is known that these allow it: weights of clap, ldm, vae (unknown).")
 
 
 @pytest.mark.parametrize(
-    ("told", "licence"),
+    ("name", "told", "licence"),
     [
-        ({"checkpoint": "cvssp/audioldm-m-full", "licence": None}, AUDIOLDM),
-        ({"checkpoint": "cvssp/audioldm-m-full", "licence": "openrail"}, "openrail"),
-        ({"checkpoint": "somebody/else", "licence": None}, "unknown"),
+        ("cvssp/audioldm-m-full", None, AUDIOLDM),
+        ("cvssp/audioldm-m-full", "openrail", "openrail"),
+        ("somebody/else", None, "unknown"),
     ],
 )
-def test_what_was_fetched_with_a_checkpoint_counts(own, told, licence):
-    rows = licences.of_run("ldm", published(own, source="hub", revision="c0ffee", **told))
-    assert [row["licence"] for row in rows] == ["CC0-1.0", licence, licence, licence]
+def test_what_was_fetched_with_a_checkpoint_counts(own, name, told, licence):
+    published(**{"from": name, "licence": told})
+    assert [row["licence"] for row in licences.of_run("ldm", own)] == ["CC0-1.0", licence, licence, licence]
+
+
+def test_what_goes_on_from_published_weights_has_their_licence_too(own):
+    start = {"source": "hub", "from": "cvssp/audioldm-m-full", "licence": None}
+    provenance(paths.FOUNDATION / "ldm", licences={"CC BY 4.0": 3}, start=start)
+    rows = [row for row in licences.of_run("ldm", own) if row["part"] == "weights of ldm"]
+    assert [row["licence"] for row in rows] == ["CC BY 4.0", AUDIOLDM]
 
 
 @pytest.mark.parametrize(

@@ -73,5 +73,8 @@ def test_scores_are_of_every_published_evaluator(world):
 
 
 def test_the_report_says_what_its_clips_may_be_used_for(world):
+    card = json.loads((world / "results" / "evaluate" / "ldm.json").read_text())["card"]["licences"]
+    told = {row["part"]: row["licence"] for row in card["made_from"]}
+    assert (told["weights of clap"], told["weights of ldm"]) == ("apache-2.0", "cc-by-nc-sa-4.0")
     page = (world / "reports" / "14_evaluate.ipynb").read_text()
     assert "May not be used commercially" in page

@@ -93,6 +93,14 @@ def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shards():
+    """`features.SHARD`, which `compute` sets, is what it was after these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "SHARD", features.SHARD)
+        yield
+
+
 @pytest.fixture(scope="module")
 def unbroken(said, tiny_models, tmp_path_factory):
     out = tmp_path_factory.mktemp("unbroken") / "features"

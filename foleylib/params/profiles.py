@@ -18,18 +18,18 @@ def apply(name: str, *, params: Path | None = None) -> None:
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 120
     settings = yaml.load(target)
-    _merge(settings, yaml.load(profile) or {})
+    merge(settings, yaml.load(profile) or {})
     parse(settings, f"params.yaml with profile '{name}'")
     with open(target, "w", encoding="utf8") as file:
         yaml.dump(settings, file)
 
 
-def _merge(base, changes) -> None:
+def merge(base, changes) -> None:
     """Take over `changes`, key by key; `replace: true` in a section replaces it whole, `remove: [key]` drops entries."""
     for key in changes.pop("remove", []):
         base.pop(key, None)  # gone already where the profile is applied again
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict) and not value.pop("replace", False):
-            _merge(base[key], value)
+            merge(base[key], value)
         else:
             base[key] = value

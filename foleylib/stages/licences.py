@@ -1,6 +1,5 @@
 """What a run may be used for: the licences of the clips and of the weights that it was made from."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params.settings import Params
+from foleylib.stages import bundle
 
 # Licences of published weights, as their pages on the Hugging Face Hub and Zenodo state them.
 CHECKPOINTS = {"audioldm": "CC BY-NC-SA 4.0"}  # by what the name of the file or folder holds
@@ -36,7 +36,7 @@ def of_run(run: str, cfg: Params) -> list[dict[str, str]]:
     if recorded:
         rows += [_row(f"clips of {corpus}", licence) for licence in manifests.licences(paths.CLIPS / corpus)]
     for folder in _weights_of(run, cfg):
-        rows += [_row(f"weights of {folder.name}", licence) for licence in _of_weights(folder, cfg)]
+        rows += [_row(f"weights of {folder.name}", licence) for licence in _of_weights(bundle.provenance_of(folder))]
     return rows
 
 
@@ -59,29 +59,17 @@ def _weights_of(run: str, cfg: Params) -> list[Path]:
     return [*(paths.FOUNDATION / part for part in parts), *([paths.LATENT_CLAP] if system.loss.lclap else [])]
 
 
-def _of_weights(folder: Path, cfg: Params) -> list[str]:
-    """The licences of the weights in a folder, from the provenance beside them; published weights have none."""
-    file = folder / "provenance.json"
-    return _of_provenance(json.loads(file.read_text())) if file.is_file() else [_of_checkpoint(cfg)]
-
-
-def _of_provenance(provenance: dict) -> list[str]:
-    """The licences of the clips that weights were trained on, and of those of the weights that they started from."""
-    known = list(provenance.get("licences", {}))
+def _of_weights(told: dict) -> list[str]:
+    """The licences of weights by what is told of their origin: of published ones their own; of others those of the clips that
+    they were trained on, and of the weights that they started from."""
+    if "from" in told:
+        known = (licence for part, licence in CHECKPOINTS.items() if part in told["from"].lower())
+        return [told["licence"] or next(known, UNKNOWN)]
+    known = list(told.get("licences", {}))
     if not known:  # packed before licences were noted
-        known = [manifests.SYNTHETIC if provenance.get("corpus", {}).get("kind") == "synthetic" else UNKNOWN]
-    start = _of_provenance(provenance["start"]) if "start" in provenance else []
+        known = [manifests.SYNTHETIC if told.get("corpus", {}).get("kind") == "synthetic" else UNKNOWN]
+    start = _of_weights(told["start"]) if "start" in told else []
     return list(dict.fromkeys(known + start))
-
-
-def _of_checkpoint(cfg: Params) -> str:
-    """The licence of the published checkpoint that the foundation is: what it was fetched with, or what is known of it."""
-    file = paths.MODELS / "published" / "published.json"
-    told = json.loads(file.read_text()) if file.is_file() else {}
-    if told.get("licence"):
-        return told["licence"]
-    name = str(told.get("checkpoint") or cfg.foundation.checkpoint or "").lower()
-    return next((licence for part, licence in CHECKPOINTS.items() if part in name), UNKNOWN)
 
 
 def sentence(rows: Sequence[dict[str, str]]) -> str:
