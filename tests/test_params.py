@@ -293,7 +293,7 @@ def test_a_changed_section_is_checked(settings):
 def test_sampling_of_a_run(settings):
     published, usual = settings.sampling_of("ldm_ddim"), settings.sampling_of("ldm")
     assert usual == settings.sampling
-    assert published == settings.sampling.changed(solver="ddim", steps=40)
+    assert published == settings.sampling.changed(solver="ddim", steps=25)
     other = params.parse(changed({"filters.ldm_filter.select.of": "ldm_ddim"}))
     assert other.sampling_of("ldm_filter") == published
 

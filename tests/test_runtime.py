@@ -168,3 +168,11 @@ def test_an_error_is_that_of_the_call(tmp_path, jobs):
         runtime.in_parallel(
             failing, [(0,), (1,)], partial(setup_of, tmp_path / "s"), device="cpu", jobs=jobs, desc="calls"
         )
+
+
+@pytest.mark.parametrize(
+    "cores, calls, exactly, processes",
+    [(2, 1, False, 1), (2, 3, False, 3), (2, 4, False, 2), (2, 9, False, 2), (16, 17, False, 17), (2, 3, True, 2)],
+)
+def test_no_core_waits_in_a_second_round_unless_the_number_of_processes_was_asked_for(cores, calls, exactly, processes):
+    assert runtime._processes(cores, calls, exactly) == processes

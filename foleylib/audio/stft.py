@@ -26,14 +26,34 @@ def griffin_lim(
     """
     n_fft, (_, bins, frames) = 2 * (magnitudes.shape[1] - 1), magnitudes.shape
     window = torch.hann_window(n_fft, device=magnitudes.device)
+    inside = slice(n_fft // 2, n_fft // 2 + hop * (frames - 1))  # the first and last half window are padding
+    weight = _overlap_add(window.square().expand(1, frames, n_fft), hop)[:, inside]
+    # Frames before bins in memory, and squares in place of complex absolutes: faster than torch's istft and stft
+    # (benchmarks/griffin_lim.py).
+    magnitudes = magnitudes.transpose(1, 2).contiguous()
     phases = torch.from_numpy(2 * np.pi * np.random.default_rng(seed).random((bins, frames))).to(magnitudes)
-    angles, previous = torch.polar(torch.ones_like(phases), phases), 0.0
+    spectra, previous = magnitudes * torch.polar(torch.ones_like(phases), phases).T, torch.zeros(())
     for _ in range(iterations):
-        waves = torch.istft(magnitudes * angles, n_fft, hop, window=window, length=hop * (frames - 1))
-        rebuilt = torch.stft(waves, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
-        angles = rebuilt - momentum / (1 + momentum) * previous
-        angles, previous = angles / (angles.abs() + EPSILON), rebuilt
-    return torch.istft(magnitudes * angles, n_fft, hop, window=window, length=hop * (frames - 1))
+        waves = _overlap_add(torch.fft.irfft(spectra) * window, hop)[:, inside] / weight
+        padded = nn.functional.pad(waves, (n_fft // 2, n_fft // 2))
+        rebuilt = torch.fft.rfft(padded.unfold(1, n_fft, hop) * window)
+        spectra = torch.sub(rebuilt, previous, alpha=momentum / (1 + momentum))
+        previous = rebuilt
+        squares = torch.view_as_real(spectra).square()
+        spectra *= magnitudes / (squares[..., 0] + squares[..., 1]).sqrt_().add_(EPSILON)
+    return _overlap_add(torch.fft.irfft(spectra) * window, hop)[:, inside] / weight
+
+
+def _overlap_add(frames: torch.Tensor, hop: int) -> torch.Tensor:
+    """Sum of frames [shape=(B, frames, size)] a hop apart [shape=(B, at least size + (frames - 1) * hop)]."""
+    apart = -(-frames.shape[2] // hop)  # frames of that distance do not overlap: they are added in one step
+    length = apart * hop
+    total = frames.new_zeros(len(frames), length * (-(-frames.shape[1] // apart) + 1))
+    for first in range(apart):
+        part = frames[:, first::apart]
+        places = total[:, first * hop : first * hop + length * part.shape[1]].view(len(part), -1, length)
+        places[:, :, : frames.shape[2]].add_(part)
+    return total
 
 
 class StftDistance(nn.Module):

@@ -133,7 +133,8 @@ class GriffinLim(nn.Module):
         magnitudes = (self.inverse @ mels.to(self.inverse.dtype).exp().transpose(1, 2)).clamp(min=0)
         # Its frames stand at whole hops, those of "dataset" half a hop later: a frame more at the ends, then cut.
         magnitudes = nn.functional.pad(magnitudes, (int(half), 1), mode="replicate")
-        waves = griffin_lim(magnitudes, hop=hop, iterations=self.iterations)
+        few = 4 if magnitudes.device.type == "cpu" else len(magnitudes)  # what fits the cache of a core
+        waves = torch.cat([griffin_lim(m, hop=hop, iterations=self.iterations) for m in magnitudes.split(few)])
         first = hop // 2 if half else 0
         return waves[:, first : first + mels.shape[1] * hop]
 
