@@ -14,6 +14,7 @@ from benchmarks import (
     corpus_preparation,
     economics,
     frechet,
+    griffin_lim,
     judges,
     latent_clap_loss,
     models,
@@ -88,6 +89,18 @@ def test_corpus_memory(tmp_path, capsys):
     ]
     assert (table.memory > table.memory_before).all() and (table.memory_before > 1e7).all()
     assert table.growth.iloc[::2].eq(1).all() and (table.taken == table.memory - table.memory_before).all()
+
+
+def test_griffin_lim(run):
+    rows = run("griffin_lim", "--clips", 2, "--at-a-time", 1, "--frames", 9, "--iterations", 2, "--repeats", 2)["rows"]
+    assert [row["case"] for row in rows] == [
+        griffin_lim.LIBROSA,
+        f"{griffin_lim.TORCH}, 1 at a time",
+        f"{griffin_lim.OURS}, 1 at a time",
+    ]
+    magnitudes = torch.rand(2, griffin_lim.N_FFT // 2 + 1, 9)
+    by_torch = griffin_lim.by_torch(magnitudes, 2)
+    assert torch.allclose(by_torch, torch.from_numpy(griffin_lim.by_librosa(magnitudes, 2)), atol=1e-4)
 
 
 def test_frechet(run):
