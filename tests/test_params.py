@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from foleylib import paths
 from foleylib.params import profiles
 from foleylib.params import settings as params
+from foleylib.params.read import read_yaml
 from foleylib.params.runs import Display
 from foleylib.params.systems import System
 
@@ -25,15 +26,15 @@ PROFILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
 
 
 def plain():
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return read_yaml(ROOT / "params.yaml")
 
 
 def changed(changes):
-    """params.yaml as a dict with values put at dotted keys."""
+    """params.yaml as a dict with values put at dotted keys, or keys as a tuple."""
     settings = plain()
     for where, value in changes.items():
         node = settings
-        *parents, last = where.split(".")
+        *parents, last = where.split(".") if isinstance(where, str) else where
         for key in parents:
             node = node[key]
         node[last] = value

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from foleylib.params.base import Amount, Count, Positive, Section, Share
+from foleylib.params.base import Amount, Count, OnceEach, Positive, Section, Share
 
 HOPS_PER_SECOND = 100  # the hop of every front end is 10 ms
 
@@ -39,19 +39,19 @@ class Corpus(Section):
     kind: Literal["synthetic", "esc50", "dcase2023t7", "urbansound8k", "audiocaps", "wavcaps", "audioset", "folder"]
     root: str | None = None
     archive: Annotated[list[Archive] | None, Field(min_length=1), BeforeValidator(_several)] = None
-    lists: list[str] | None = None  # of audiocaps and audioset, see LISTS; all without
-    sources: list[Source] | None = None  # of wavcaps; all without
+    lists: Annotated[list[str], OnceEach] | None = None  # of audiocaps and audioset, see LISTS; all without
+    sources: Annotated[list[Source], OnceEach] | None = None  # of wavcaps; all without
     # Of wavcaps, what to leave out: the first two without, test sets; all_ac is AudioCaps whole.
     blacklists: list[Literal["test_ac", "ub8k_esc50_vggsound", "all_ac"]] | None = None
     absent: Literal["refuse", "skip"] = "refuse"  # listed clips of these three without a file
-    classes: Literal["foley", "broad"] | list[str] | None = None
+    classes: Literal["foley", "broad"] | Annotated[list[str], Field(min_length=1), OnceEach] | None = None
     clips_per_class: dict[Literal["train", "val", "test"], Count] | None = None
     scenes: dict[Literal["train", "val", "test"], Count] | None = None  # sounds of several classes in turn, no label
     events: tuple[Positive, Positive] = (2, 3)  # least and most sounds of a scene
     zipf: Amount = (
         0.0  # train and val scenes: frequency of a class is its rank (in the order of `classes`) to minus this
     )
-    held_out: list[str] = Field(default_factory=list)  # classes of test scenes alone
+    held_out: Annotated[list[str], OnceEach] = Field(default_factory=list)  # classes of test scenes alone
     captions: dict[Literal["train", "val", "test"], Positive] = Field(
         default_factory=dict
     )  # of a scene; 1 if not given

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from foleylib.params.base import Amount, Count, Positive, Rate, Section, Share, Train
+from foleylib.params.base import Amount, Count, Name, OnceEach, Positive, Rate, Section, Share, Sizes, Train
 
 Source = Literal["bundled", "scratch", "finetuned", "checkpoint", "hub"]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+\.ckpt)?")
@@ -36,14 +36,20 @@ class ClapAudio(Section):
     rate: Positive
     seconds: Rate
     width: Positive
-    depths: list[Positive]
-    heads: list[Positive]
+    depths: Sizes
+    heads: Sizes
     window: Positive
 
     @model_validator(mode="after")
     def _below_nyquist(self):
         if not self.fmin < self.fmax <= self.rate / 2:
             raise ValueError(f"fmax {self.fmax} must lie above fmin {self.fmin} and not above rate / 2")
+        return self
+
+    @model_validator(mode="after")
+    def _has_heads_for_each_stage(self):
+        if len(self.depths) != len(self.heads):
+            raise ValueError(f"heads {self.heads}: give one number for each of depths {self.depths}")
         return self
 
 
@@ -63,11 +69,11 @@ class OtherRates(Section):
     """Clips whose log-mels the VAE learns beside those of the foundation's corpus, resampled from their own rate."""
 
     corpus: str
-    rates: list[Literal[16000, 24000, 32000, 48000]]
+    rates: Annotated[list[Literal[16000, 24000, 32000, 48000]], Field(min_length=1), OnceEach]
 
 
 class Vae(Section):
-    channels: list[Positive]
+    channels: Sizes
     layers: Positive
     latent_channels: Positive = 8
     groups: Positive
@@ -86,8 +92,14 @@ class Vae(Section):
 
 
 class Upsampling(Section):
-    rates: list[Positive]
-    kernels: list[Positive]
+    rates: Sizes
+    kernels: Sizes
+
+    @model_validator(mode="after")
+    def _fit(self):
+        if len(self.rates) != len(self.kernels) or any(k < r for r, k in zip(self.rates, self.kernels)):
+            raise ValueError(f"kernels {self.kernels}: give one for each of rates {self.rates}, none of them smaller")
+        return self
 
 
 class Vocoder(Section):
@@ -95,7 +107,7 @@ class Vocoder(Section):
     upsampling: Upsampling | None = None  # those of `networks.vocoder.UPSAMPLING` without
     weights: dict[Literal["mel", "stft", "adversarial", "feature_matching"], Amount]
     discriminator_width: Rate
-    periods: list[Positive]
+    periods: Annotated[Sizes, OnceEach]
     scales: Positive
     segment: Positive
     adversarial_from: Count
@@ -117,9 +129,15 @@ class Noise(Section):
     beta_start: Annotated[float, Field(gt=0, lt=1)]
     beta_end: Annotated[float, Field(gt=0, lt=1)]
 
+    @model_validator(mode="after")
+    def _rises(self):
+        if self.beta_start >= self.beta_end:
+            raise ValueError(f"beta_start {self.beta_start} must lie below beta_end {self.beta_end}: noise is added")
+        return self
+
 
 class Ldm(Section):
-    channels: list[Positive]
+    channels: Sizes
     layers: Positive
     head_channels: Positive
     groups: Positive
@@ -145,7 +163,7 @@ class Ldm(Section):
 class LdmSize(Section):
     """Another size of the LDM: what it has otherwise than `foundation.ldm`."""
 
-    channels: list[Positive]
+    channels: Sizes
     head_channels: Positive
     checkpoint: str | None = None  # as that of the foundation
     revision: str | None = None
@@ -172,7 +190,7 @@ class Foundation(Section):
     vae: Vae
     vocoder: Vocoder
     ldm: Ldm
-    sizes: dict[str, LdmSize] = Field(default_factory=dict)
+    sizes: dict[Name, LdmSize] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_checkpoint(self):

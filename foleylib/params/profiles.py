@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from foleylib import paths
+from foleylib.params.read import read_yaml
 from foleylib.params.settings import parse
 
 
@@ -17,6 +18,8 @@ def apply(name: str, *, params: Path | None = None) -> None:
         raise ValueError(f"there is no profile '{name}'; params/ holds: {known}")
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 120
+    for file in (target, profile):
+        read_yaml(file)  # its sentence, where a file cannot be read
     settings = yaml.load(target)
     merge(settings, yaml.load(profile) or {})
     parse(settings, f"params.yaml with profile '{name}'")

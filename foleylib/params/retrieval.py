@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foleylib.params.base import Count, Positive, Rate, Section, Seeds, Share, Third, Train
+from foleylib.params.base import Count, Name, Names, Positive, Rate, Section, Seeds, Share, Sizes, Third, Train
 
 
 class Ivf(Section):
@@ -62,7 +62,7 @@ class Tokens(Section):
 class Retrieval(Section):
     """The neighbours of clips and their tokens, once for all systems."""
 
-    corpora: list[str]  # whose clips have neighbours
+    corpora: Names  # whose clips have neighbours
     protocol: Literal["train", "full", "published"]  # that of training and sampling; the index has all three
     search: Search
     tokens: Tokens
@@ -105,7 +105,7 @@ class Pretrained(Section):
     """The U-Net that reads every kind of retrieval, from which the models of `re_audioldm` start."""
 
     source: Literal["bundled", "scratch"]
-    channels: list[Positive]
+    channels: Sizes
     layers: Positive
     head_channels: Positive
     groups: Positive
@@ -124,7 +124,7 @@ class ReAudioLdm(Section):
     seeds: Seeds
     steps: Positive  # of fine-tuning each model
     lr: Rate
-    models: dict[str, Read | None]  # name -> what the model reads; nothing: None
+    models: dict[Name, Read | None]  # name -> what the model reads; nothing: None
     baseline: str  # of `models`: what the others are compared with
     probed: str  # of `models`: the one whose neighbours are taken away, swapped and drawn by other protocols
     clips: Annotated[int, Field(ge=2)]  # test clips that are sampled, one for each of as many real ones
@@ -133,6 +133,8 @@ class ReAudioLdm(Section):
 
     @model_validator(mode="after")
     def _fits(self):
+        if taken := sorted({"real", "codec"} & set(self.models)):
+            raise ValueError(f"models.{taken[0]}: that is the name of a row that no model makes; give it another")
         for where in ("baseline", "probed"):
             if getattr(self, where) not in self.models:
                 raise ValueError(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from foleylib.params.base import Amount, Count, Positive, Section, Seeds, Share, Train
+from foleylib.params.base import Amount, Count, OnceEach, Positive, Section, Seeds, Share, Sizes, Train
 
 Table = Annotated[str, Field(pattern=r"^[^:]+:[^:]+:[^:]+$")]  # paper:table:row with published numbers
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
@@ -24,7 +24,7 @@ class Judge(Section):
 
     source: Literal["bundled", "scratch"]
     corpus: str
-    widths: list[Positive]
+    widths: Sizes
     embedding_dim: Positive
     mixup_alpha: Amount
     parameters: Amount  # weight of the known parameters' error beside the classes' cross-entropy
@@ -75,7 +75,7 @@ class Control(Section):
 
     name: str
     colour: Colour | None = None
-    tables: list[Table] = Field(default_factory=list)
+    tables: Annotated[list[Table], OnceEach] = Field(default_factory=list)
     source: Literal["val", "train", "test", "one_clip", "medoid", "noise", "silence"]
     decoded: bool = False
 
@@ -91,7 +91,7 @@ class Run(Section):
 
     name: str
     colour: Colour | None = None
-    tables: list[Table] = Field(default_factory=list)
+    tables: Annotated[list[Table], OnceEach] = Field(default_factory=list)
     clips: Clips
 
 
@@ -107,7 +107,7 @@ class Filter(Section):
 
     name: str
     colour: Colour | None = None  # else that of the run it selects from
-    tables: list[Table] = Field(default_factory=list)
+    tables: Annotated[list[Table], OnceEach] = Field(default_factory=list)
     select: Select
 
 
@@ -116,7 +116,9 @@ class Selection(Section):
     calibrate: dict[TargetKind, str]  # the system whose candidates set the thresholds of each kind of target ...
     seed: Count  # ... trained with this seed, of which no run has clips
     pool: Positive  # candidates a class for that
-    shares: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]  # parts of the pool that pass
+    shares: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), OnceEach
+    ]  # parts of the pool that pass
     best_of: dict[str, Positive] = Field(default_factory=dict)  # class -> candidates of which the best alone may pass
     relax_after: Positive
     relax_by: Amount
@@ -133,7 +135,7 @@ class Selection(Section):
 
 
 class Listening(Section):
-    runs: Annotated[list[str], Field(min_length=2)]
+    runs: Annotated[list[str], Field(min_length=2), OnceEach]
     clips_per_class: Positive
     by_class: bool
     seed: Count

@@ -1,15 +1,17 @@
 """The settings of every stage: read from params.yaml alone, typed and checked to fit together."""
 
+import csv
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from foleylib import paths
-from foleylib.params.base import Count, Positive, Section
+from foleylib.params.base import Count, Name, Positive, Section
 from foleylib.params.corpora import HOPS_PER_SECOND, Corpus
 from foleylib.params.foundation import Foundation
+from foleylib.params.read import read_yaml
 from foleylib.params.retrieval import Read, ReAudioLdm, Retrieval
 from foleylib.params.runs import (
     Control,
@@ -28,6 +30,8 @@ from foleylib.params.runs import (
 from foleylib.params.src_gaudio import Combined, SrcGaudio
 from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Sensitivity, System, Targets, Transfer
 
+PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"
+
 
 class Params(Section):
     """The whole of params.yaml."""
@@ -36,20 +40,20 @@ class Params(Section):
     device: Literal["auto", "cpu", "cuda"]
     jobs: Literal[-1] | Positive = -1  # processes on a CPU, of one thread each; -1: as many as cores
     precision: Literal["float32", "bf16", "fp16"]
-    corpora: dict[str, Corpus]
+    corpora: Annotated[dict[Name, Corpus], Field(min_length=1)]
     foundation: Foundation
     judge: Judge
     detector: Detector
     features: Features
     latent_clap: LatentClap
     finetune: Finetune
-    systems: dict[str, System]
+    systems: dict[Name, System]
     lambda_sweep: LambdaSweep
     sampling: Sampling
-    controls: dict[str, Control]
-    runs: dict[str, Run]
+    controls: dict[Name, Control]
+    runs: dict[Name, Run]
     selection: Selection
-    filters: dict[str, Filter]
+    filters: dict[Name, Filter]
     targets: Targets
     transfer: Transfer
     sensitivity: Sensitivity
@@ -269,8 +273,25 @@ class Params(Section):
             raise ValueError(f"selection.calibrate.tuned is '{calibrate['tuned']}', which has no tuning layer")
         return self
 
+    def _steps_are_there(self, where: str, steps: int) -> None:
+        if steps > (most := self.foundation.ldm.noise.steps):
+            raise ValueError(f"{where} {steps}: the noise has {most} (foundation.ldm.noise.steps); give no more")
+
+    @model_validator(mode="after")
+    def _tables_were_published(self):
+        for name, row in self.rows().items():
+            for table in row.tables:
+                if table not in (known := _published_rows()):
+                    like = [other for other in known if other.split(":")[:2] == table.split(":")[:2]]
+                    raise ValueError(
+                        f"tables of row {name}: '{table}' is none of those published; there are: "
+                        + ", ".join(like or sorted({other.rsplit(":", 1)[0] for other in known}))
+                    )
+        return self
+
     @model_validator(mode="after")
     def _runs_fit(self):
+        self._steps_are_there("sampling.steps", self.sampling.steps)
         models = [f"models/foundation/{name}" for name in self.foundation.ldms]
         models += [f"models/systems/{name}" for name in self.systems]
         for name, run in self.runs.items():
@@ -296,6 +317,7 @@ class Params(Section):
             except ValidationError as error:
                 lines = "; ".join(_sentence(e) for e in error.errors())
                 raise ValueError(f"runs.{name}.clips.sampling: {lines}") from None
+            self._steps_are_there(f"runs.{name}.clips.sampling.steps", self.sampling_of(name).steps)
             if name in self.controls:
                 raise ValueError(f"runs.{name}: controls has that name too; give it another")
         for name, row in self.filters.items():
@@ -317,11 +339,17 @@ def _known(where: str, name: str, names, what: str = "") -> None:
         raise ValueError(f"{where} is '{name}', which is none of{' ' + what if what else ''}: {', '.join(names)}")
 
 
+@cache
+def _published_rows() -> list[str]:
+    """The rows of the papers' tables, as `tables` names them: paper:table:row."""
+    with open(PUBLISHED, encoding="utf8", newline="") as file:
+        return list(dict.fromkeys(":".join((r["paper"], r["table"], r["row"])) for r in csv.DictReader(file)))
+
+
 def load(path: Path | None = None) -> Params:
     """Read and check params.yaml; a ValueError has one line per problem: the key, what is wrong, what is allowed."""
     path = path or paths.PARAMS
-    with open(path, encoding="utf8") as file:
-        return parse(yaml.safe_load(file), str(path))
+    return parse(read_yaml(path), str(path))
 
 
 def parse(settings: dict, name: str = "params.yaml") -> Params:
@@ -334,7 +362,7 @@ def parse(settings: dict, name: str = "params.yaml") -> Params:
 
 
 def _sentence(error: dict) -> str:
-    where = ".".join(str(p) for p in error["loc"]) or "(whole file)"
+    where = ".".join(str(p) for p in error["loc"] if p != "[key]") or "(whole file)"
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key; allowed here: {', '.join(_allowed(error['loc'][:-1]))}"
     if error["type"] == "missing":

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foleylib.params.base import Amount, Count, Positive, Rate, Section, Seeds, Share, Train
+from foleylib.params.base import Amount, Count, OnceEach, Positive, Rate, Section, Seeds, Share, Sizes, Train
 from foleylib.params.corpora import HOPS_PER_SECOND
 from foleylib.params.foundation import Upsampling, Vocoder
 from foleylib.params.retrieval import Read, Retrieved
@@ -62,7 +62,7 @@ class RatePretrained(Section):
 
     source: Literal["bundled", "scratch"]
     place: Literal["time", "token"]  # where the rate enters: added to the time embedding, or one more token
-    channels: list[Positive]
+    channels: Sizes
     layers: Positive
     head_channels: Positive
     groups: Positive
@@ -93,7 +93,7 @@ class Combined(Section):
     steps: Positive
     lr: Rate
     rates: Annotated[
-        list[SamplingRate], Field(min_length=1)
+        list[SamplingRate], Field(min_length=1), OnceEach
     ]  # at which it is sampled; it is trained at all of its corpus
     clips: Annotated[int, Field(ge=2)]  # test clips that are sampled at each; the others are the reference
 

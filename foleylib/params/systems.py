@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foleylib.params.base import Amount, Count, Positive, Rate, Section, Seeds, Share, Third, Train
+from foleylib.params.base import Amount, Count, Names, OnceEach, Positive, Rate, Section, Seeds, Share, Third, Train
 from foleylib.params.retrieval import Retrieved
 
 
@@ -66,8 +66,8 @@ class LambdaSweep(Section):
     """Fig. 3 of latent-clap-loss: average FAD over lambda, in shorter trainings, scored on validation clips."""
 
     corpus: str
-    tuning: Annotated[list[bool], Field(min_length=1)]  # with the tuning layer, without, or both
-    lambdas: Annotated[list[Amount], Field(min_length=2)]
+    tuning: Annotated[list[bool], Field(min_length=1), OnceEach]  # with the tuning layer, without, or both
+    lambdas: Annotated[list[Amount], Field(min_length=2), OnceEach]
     seeds: Seeds
     steps: Positive
     clips_per_class: Positive
@@ -84,7 +84,7 @@ class Targets(Section):
 
     corpus: str
     label: str
-    texts: dict[str, str]  # row of the table -> prompt of that class
+    texts: Annotated[dict[str, str], Field(min_length=1)]  # row of the table -> prompt of that class
     seeds: Seeds
     steps: Positive
     clips: Positive  # of a row, and of each point of the box plot
@@ -103,8 +103,8 @@ class Targets(Section):
 class Transfer(Section):
     """Tables I and II and Fig. 2 of audioldm-transfer-benchmark: what pre-training and the kind of condition bring."""
 
-    untuned: Annotated[list[str], Field(min_length=1)]  # corpora on which the foundation is scored as it is
-    corpora: Annotated[list[str], Field(min_length=1)]  # corpora that it is fine-tuned on
+    untuned: Names  # corpora on which the foundation is scored as it is
+    corpora: Names  # corpora that it is fine-tuned on
     seeds: Seeds
     steps: Positive
     scratch_lr: Rate  # of training from scratch; pre-trained models have that of `finetune`
