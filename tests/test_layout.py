@@ -25,8 +25,13 @@ LAYERS = [
     ("sampling",),
     ("stages",),
     ("papers",),
+    ("commands",),
 ]
-WHOLE_SETTINGS = {"stages", "papers"}  # the layers that know params.settings and paths; params itself reads its file
+WHOLE_SETTINGS = {
+    "stages",
+    "papers",
+    "commands",
+}  # the layers that know params.settings and paths; params itself reads its file
 KIT = "foleylib/report/listening"  # makes the pages of the listening test, the outs of its stage
 NO_NUMBERS = (
     "params",

@@ -36,7 +36,7 @@ def of_run(run: str, cfg: Params) -> list[dict[str, str]]:
     if recorded:
         rows += [_row(f"clips of {corpus}", licence) for licence in manifests.licences(paths.CLIPS / corpus)]
     for folder in _weights_of(run, cfg):
-        rows += [_row(f"weights of {folder.name}", licence) for licence in _of_weights(bundle.provenance_of(folder))]
+        rows += [_row(f"weights of {folder.name}", licence) for licence in of_weights(bundle.provenance_of(folder))]
     return rows
 
 
@@ -59,7 +59,7 @@ def _weights_of(run: str, cfg: Params) -> list[Path]:
     return [*(paths.FOUNDATION / part for part in parts), *([paths.LATENT_CLAP] if system.loss.lclap else [])]
 
 
-def _of_weights(told: dict) -> list[str]:
+def of_weights(told: dict) -> list[str]:
     """The licences of weights by what is told of their origin: of published ones their own; of others those of the clips that
     they were trained on, and of the weights that they started from."""
     if "from" in told:
@@ -68,7 +68,7 @@ def _of_weights(told: dict) -> list[str]:
     known = list(told.get("licences", {}))
     if not known:  # packed before licences were noted
         known = [manifests.SYNTHETIC if told.get("corpus", {}).get("kind") == "synthetic" else UNKNOWN]
-    start = _of_weights(told["start"]) if "start" in told else []
+    start = of_weights(told["start"]) if "start" in told else []
     return list(dict.fromkeys(known + start))
 
 

@@ -1,0 +1,61 @@
+"""`foleylib models`: which weights are there, what they were made of, and what they may be used for."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from safetensors import safe_open
+
+from foleylib import paths
+from foleylib.stages import bundle, licences
+
+
+def models() -> pd.DataFrame:
+    """The parts of data/bundled and the models under models/, a row for each folder with weights.
+
+    Returns
+    -------
+    DataFrame [folder, parameters (millions), trained on, licence], folders from the root of the repository
+    """
+    roots = [folder for root in (paths.BUNDLED, paths.MODELS) if root.is_dir() for folder in sorted(root.iterdir())]
+    parts = sorted(part for root in roots if root.is_dir() for part in _parts(root))
+    columns = ["folder", "parameters", "trained on", "licence"]
+    return pd.DataFrame([_row(part) for part in parts], columns=columns)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The folder itself where it has its provenance or is a pipeline; else those within it that are."""
+    if any((folder / name).is_file() for name in ("provenance.json", "published.json", "model_index.json")):
+        return [folder]
+    return [part for inside in sorted(folder.iterdir()) if inside.is_dir() for part in _parts(inside)]
+
+
+def _row(folder: Path) -> dict:
+    told = bundle.provenance_of(folder)
+    corpus = told.get("corpus", {})
+    return {
+        "folder": folder.relative_to(paths.ROOT).as_posix(),
+        "parameters": round(sum(map(_count, sorted(folder.rglob("*.safetensors")))) / 1e6, 2),
+        "trained on": corpus.get("root") or corpus.get("kind") or told.get("from") or "the settings of its system",
+        "licence": "; ".join(licences.of_weights(told)),
+    }
+
+
+def _count(file: Path) -> int:
+    with safe_open(file, framework="pt") as weights:
+        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
+    return sum(pd.Series(shape, dtype=float).prod() for shape in shapes)
+
+
+def add_to(commands) -> None:
+    """Add the command to a parser's subcommands."""
+    parser = commands.add_parser(
+        "models",
+        help="which weights are there, from what, under which licence",
+        description="Which weights are there: bundled, and made by the graph; what they were trained on, and the licences.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    print(models().to_string(index=False, formatters={"parameters": "{:.2f} M".format}))

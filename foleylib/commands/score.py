@@ -1,0 +1,135 @@
+"""`foleylib score`: every metric of a folder of sounds against another."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from foleylib import paths
+from foleylib.evaluation.folders import DEFAULTS, Options, score_folder
+from foleylib.networks import clap as claps
+from foleylib.networks import judge
+from foleylib.networks.embedders import Embedder
+from foleylib.params import settings
+from foleylib.runtime import pick_device, weights_sha256, write_csv, write_json
+from foleylib.stages import evaluators as published
+
+
+class _Heard(nn.Module):
+    """A `networks.clap.Clap` as an evaluator."""
+
+    def __init__(self, clap: claps.Clap) -> None:
+        super().__init__()
+        self.clap = clap
+
+    def forward(self, waves: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"embedding": self.clap.audio(waves)}
+
+    def embed_text(self, texts: list[str]) -> torch.Tensor:
+        return self.clap.embed_text(texts)
+
+
+def evaluators(device: str = "auto") -> dict[str, Embedder]:
+    """The judge and CLAP, those of models/ where they were made, else the bundled ones; and the published evaluators that
+    `evaluate.embedders` of params.yaml names."""
+    where = pick_device(device)
+    judged, heard = (_made_or_bundled(*pair) for pair in ((paths.JUDGE, "judge"), (paths.FOUNDATION / "clap", "clap")))
+    clap = claps.load(heard, where)
+    embedders = {
+        "judge": judge.load(judged, device=where),
+        "clap": Embedder("clap", clap.dim, clap.rate, weights_sha256(heard), _Heard(clap)),
+    }
+    return embedders | published.load(settings.load())
+
+
+def _made_or_bundled(made: Path, part: str) -> Path:
+    return made if (made / "config.json").is_file() else paths.BUNDLED / part
+
+
+def score(
+    generated: str | Path,
+    reference: str | Path,
+    *,
+    captions: str | Path | Mapping[str, str] | None = None,
+    paired: bool = False,
+    device: str = "auto",
+    options: Options = DEFAULTS,
+) -> tuple[pd.DataFrame, dict]:
+    """Every metric of a folder of sounds against another, with intervals, and the card of the protocol.
+
+    >>> scores, card = score("my_clips", "real_clips")
+
+    `captions` (a mapping, or a CSV of the columns file and caption) give the CLAP score; folders, pairs and options are those
+    of `evaluation.folders.score_folder`, whose table and card are returned.
+    """
+    if isinstance(captions, str | Path):
+        captions = _captions(Path(captions))
+    return score_folder(generated, reference, evaluators(device), captions=captions, paired=paired, options=options)
+
+
+def _captions(file: Path) -> dict[str, str]:
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{file}: cannot be read as a CSV of file and caption ({error})") from None
+    if missing := [column for column in ("file", "caption") if column not in table]:
+        raise ValueError(f"{file}: has no column {missing[0]}; its columns must be file and caption")
+    names = table.file.map(lambda name: Path(name).with_suffix("").as_posix())
+    if twice := list(names[names.duplicated()]):
+        raise ValueError(f"{file}: {twice[0]} stands there twice; give each clip one caption")
+    return dict(zip(names, table.caption))
+
+
+def shown(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of the whole set, a row for each metric and a column for each evaluator: "value [low, high]"."""
+    whole = scores[scores["class"] == scores["class"].iloc[0]].copy()
+    whole["cell"] = [_cell(row.value, row.low, row.high) for row in whole.itertuples()]
+    table = whole.pivot_table("cell", "metric", "embedder", aggfunc="first", sort=False)
+    return table.fillna("").rename_axis(index=None, columns=None)
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    if pd.isna(value):
+        return "-"
+    return f"{value:.4g}" if pd.isna(low) else f"{value:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def add_to(commands) -> None:
+    """Add the command to a parser's subcommands."""
+    parser = commands.add_parser(
+        "score",
+        help="every metric of a folder of sounds against another",
+        description="Every metric of a folder of sounds against another. Both hold sounds of any format, rate and length, or a "
+        "subfolder of sounds for each class. --out also writes the card: what the numbers depend on.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("generated", type=Path, metavar="MINE", help="folder of the sounds to score")
+    parser.add_argument(
+        "--against", type=Path, required=True, metavar="REAL", help="folder of real sounds, or stored statistics"
+    )
+    parser.add_argument("--captions", type=Path, metavar="CSV", help="file,caption of each of MINE, for the CLAP score")
+    parser.add_argument("--paired", action="store_true", help="sounds of one name belong together (for KL)")
+    parser.add_argument("--bootstrap", type=int, default=DEFAULTS.bootstrap, help="draws behind the intervals")
+    parser.add_argument("--seed", type=int, default=DEFAULTS.seed, help="of these draws")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="write scores.csv and card.json there")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.bootstrap < 1 or arguments.seed < 0:
+        raise ValueError("--bootstrap must be 1 or more, --seed 0 or more")
+    options = DEFAULTS._replace(bootstrap=arguments.bootstrap, seed=arguments.seed)
+    told = {name: getattr(arguments, name) for name in ("captions", "paired", "device")}
+    scores, card = score(arguments.generated, arguments.against, **told, options=options)
+    print(shown(scores).to_string())
+    if classes := sorted(set(scores["class"]) - {"all", "average", ""}):
+        print(f"Scores of {len(classes)} classes are in the table that --out writes.")
+    print(f"{card['n']} clips; intervals: {card['interval']}.")
+    if arguments.out is not None:
+        write_csv(scores, arguments.out / "scores.csv")
+        write_json(arguments.out / "card.json", card)
+        print(f"{arguments.out / 'scores.csv'}, {arguments.out / 'card.json'}")

@@ -1,0 +1,215 @@
+"""The commands: sounds from texts, scores of folders, what is there; and what they say of input that cannot be used."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from foleylib import paths
+from foleylib.commands import generate as generating
+from foleylib.commands.generate import generate, load_model, save
+from foleylib.commands.main import main
+from foleylib.commands.models import models
+from foleylib.commands.score import score
+from foleylib.networks import clap as claps
+from foleylib.networks import pipeline as pipelines
+from foleylib.params import settings
+
+QUICK = {"steps": 2, "solver": "dpm++"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_models_of_the_graph(tmp_path_factory):
+    """The bundled parts, whatever was made here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FOUNDATION", "JUDGE", "MODELS"):
+            patch.setattr(paths, name, tmp_path_factory.getbasetemp() / "none")
+        yield
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def pipeline_folder(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "ldm"
+    parts, cfg = model.pipeline, settings.load()
+    clap = claps.load(paths.BUNDLED / "clap")
+    noise = cfg.foundation.ldm.noise
+    pipelines.save(folder, parts.unet, noise, frames=128, clap=clap, vae=parts.vae, vocoder=parts.vocoder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two folders of noise, which is louder in one of them."""
+    root = tmp_path_factory.mktemp("sounds")
+    for number, name in enumerate(("mine", "real")):
+        (root / name).mkdir()
+        for clip in range(4):
+            noise = np.random.default_rng(10 * number + clip).normal(size=20480) * (0.05 + 0.1 * number)
+            soundfile.write(root / name / f"{clip}.wav", np.clip(noise, -1, 1), 16000)
+    return root / "mine", root / "real"
+
+
+def told(capsys, *arguments) -> tuple[int, str, str]:
+    status = main([str(a) for a in arguments])
+    return status, *capsys.readouterr()
+
+
+def test_a_clip_hangs_on_its_prompt_number_and_seed_alone(model):
+    several = generate(["a dog bark", "rain"], model, number=2, seed=3, **QUICK)
+    assert several.waves.shape == (4, 20480) and several.rate == 16000
+    assert list(several.rows.prompt) == ["a dog bark"] * 2 + ["rain"] * 2 and list(several.rows.number) == [0, 1] * 2
+    alone = generate("rain", model, seed=3, **QUICK)
+    assert np.abs(alone.waves[0] - several.waves[2]).max() < 0.02 < np.abs(alone.waves[0] - several.waves[3]).max()
+    assert (generate("rain", model, seed=3, **QUICK).waves == alone.waves).all()
+    assert (generate("rain", model, seed=4, **QUICK).waves != alone.waves).any()
+
+
+def test_length_solver_and_vocoder_are_what_is_asked_for(model):
+    assert generate("rain", model, seconds=0.64, **QUICK).waves.shape == (1, 10240)
+    other = generate("rain", model, **QUICK | {"solver": "ddim"}).waves
+    assert (other != generate("rain", model, **QUICK).waves).any()
+    assert (generate("rain", model, vocoder="hifigan", **QUICK).waves != generate("rain", model, **QUICK).waves).any()
+
+
+def test_a_pipeline_folder_makes_what_its_parts_make(model, pipeline_folder):
+    saved = load_model(pipeline_folder)
+    assert (saved.rate, saved.seconds) == (model.rate, model.seconds) == (16000, 1.28)
+    texts = ["a dog bark", "rain on a window", ""]
+    np.testing.assert_allclose(saved.text.embed_text(texts), model.text.embed_text(texts), atol=1e-5)
+    ours, theirs = (generate("a dog bark", which, **QUICK).waves for which in (model, str(pipeline_folder)))
+    assert np.abs(ours - theirs).max() < 0.02
+
+
+def test_generate_writes_a_file_or_a_folder(tmp_path, capsys, monkeypatch, model):
+    monkeypatch.setattr(generating, "load_model", lambda *_: model)
+    file = tmp_path / "deep" / "bark.wav"
+    assert told(capsys, "generate", "a dog bark", "-o", file, "--steps", 1)[:2] == (0, f"{file}\n")
+    assert soundfile.info(file).frames == 20480
+    before = file.read_bytes()
+    status, _, said = told(capsys, "generate", "rain", "-o", file, "--steps", 1)
+    assert status == 1 and "is there already" in said and file.read_bytes() == before
+    assert told(capsys, "generate", "rain", "-o", file, "--steps", 1, "--overwrite")[0] == 0
+    assert file.read_bytes() != before
+
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("rain\n\n  A dog, barking! \n")
+    folder = tmp_path / "many"
+    assert told(capsys, "generate", "--prompts-from", lines, "--number", 2, "-o", folder, "--steps", 1)[0] == 0
+    table = pd.read_csv(folder / "clips.csv")
+    assert list(table.file) == ["rain_0.wav", "rain_1.wav", "a_dog_barking_0.wav", "a_dog_barking_1.wav"]
+    assert list(table.prompt.unique()) == ["rain", "A dog, barking!"]
+    assert all((folder / name).is_file() for name in table.file)
+    twice = save(generate(["rain", "rain!"], model, **QUICK), tmp_path / "alike")
+    assert [path.name for path in twice] == ["0000_rain_0.wav", "0001_rain_0.wav"]
+
+
+def test_score_tells_every_metric_and_writes_the_card(folders, tmp_path, capsys):
+    status, said, _ = told(capsys, "score", folders[0], "--against", folders[1], "-o", tmp_path, "--bootstrap", 20)
+    assert status == 0 and all(metric in said for metric in ("kad", "fad", "coverage", "judge", "clap", "4 clips"))
+    table, card = pd.read_csv(tmp_path / "scores.csv"), json.loads((tmp_path / "card.json").read_text())
+    assert set(table.embedder) == {"judge", "clap"} and card["n"] == 4 == card["reference"]["n"]
+    same, _ = score(folders[0], folders[0])
+    own = same.set_index(["metric", "embedder"]).value
+    assert own["fad", "clap"] < 1e-3 < table.set_index(["metric", "embedder"]).value["fad", "clap"]
+
+
+def test_captions_give_the_clap_score(folders, tmp_path):
+    captions = tmp_path / "said.csv"
+    captions.write_text("file,caption\n" + "".join(f"{n}.wav,white noise\n" for n in range(4)))
+    scores, _ = score(*folders, captions=captions)
+    assert np.isfinite(scores.set_index(["metric", "embedder"]).value["clap_score", "clap"])
+
+
+def test_models_tells_what_the_bundle_has(capsys):
+    table = models().set_index("folder")
+    assert set(table.index) == {f"data/bundled/{part.name}" for part in paths.BUNDLED.iterdir() if part.is_dir()}
+    assert table.parameters["data/bundled/ldm"] == pytest.approx(3.29, abs=0.01)
+    assert (table.licence == "CC0-1.0").all() and (table["trained on"] == "synthetic").all()
+    status, said, _ = told(capsys, "models")
+    assert status == 0 and "data/bundled/vocoder_48khz" in said
+
+
+@pytest.mark.parametrize("command", ["", "generate", "score", "models"])
+def test_help_reads(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*([command] if command else []), "--help"])
+    assert end.value.code == 0 and "usage: foleylib" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-o", "x.wav"], "no text is given: name what is to be heard"),
+        (["", "-o", "x.wav"], "a prompt is empty"),
+        (["  ", "-o", "x.wav"], "a prompt is empty"),
+        (["rain", "-o", "x.mp3"], "clips are written as WAV files; give a name that ends in .wav, or a folder"),
+        (["rain", "wind", "-o", "x.wav"], "is one file, and there are 2 clips: give a folder"),
+        (["rain", "-o", "x.wav", "--number", "0"], "number is 0: ask for one clip at least"),
+        (["rain", "-o", "x.wav", "--number", "-3"], "number is -3"),
+        (["rain", "-o", "x.wav", "--steps", "0"], "steps"),
+        (["rain", "-o", "x.wav", "--steps", "5000"], "steps 5000: the model's noise has 1000; give no more"),
+        (["rain", "-o", "x.wav", "--guidance", "nan"], "guidance"),
+        (["rain", "-o", "x.wav", "--guidance", "inf"], "guidance"),
+        (["rain", "-o", "x.wav", "--guidance", "-1"], "guidance"),
+        (["rain", "-o", "x.wav", "--seconds", "1"], "seconds is 1: give a multiple of 0.32 s"),
+        (["rain", "-o", "x.wav", "--seconds", "0"], "seconds is 0"),
+        (["rain", "-o", "x.wav", "--seconds", "-0.32"], "seconds is -0.32"),
+        (["rain", "-o", "x.wav", "--seconds", "nan"], "seconds is nan"),
+        (["rain", "-o", "x.wav", "--seconds", "inf"], "seconds is inf"),
+        (["rain", "-o", "x.wav", "--seed", "-1"], "seed is -1: give 0 or more"),
+        (["rain", "-o", "x.wav", "--model", "nowhere"], "nowhere holds no pipeline (model_index.json is missing)"),
+        (["rain", "-o", "x.wav", "--prompts-from", "none.txt"], "none.txt: there is no such file of prompts"),
+        (["rain", "-o", "x.wav", "--prompts-from", "bytes.txt"], "bytes.txt: byte 0 is no UTF-8"),
+        (["--prompts-from", "empty.txt", "-o", "x.wav"], "no text is given"),
+    ],
+)
+def test_what_generate_cannot_do_is_one_sentence(arguments, sentence, tmp_path, capsys, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "empty.txt").write_text("\n")
+    before = sorted(tmp_path.iterdir())
+    load = generating.load_model
+    monkeypatch.setattr(generating, "load_model", lambda folder=None, *rest: load(folder) if folder else model)
+    status, _, said = told(capsys, "generate", *arguments)
+    assert status == 1 and sentence in said and said.startswith("foleylib: ")
+    assert "Traceback" not in said and sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere", "--against", "real"], "nowhere: no such folder"),
+        (["mine", "--against", "nowhere"], "nowhere: no such folder"),
+        (["mine", "--against", "empty"], "empty: no sounds"),
+        (["mine", "--against", "broken"], "1 clips cannot be scored, so nothing is"),
+        (["silent", "--against", "real"], "is silent from end to end"),
+        (["mine", "--against", "real", "--captions", "none.csv"], "none.csv: cannot be read as a CSV"),
+        (["mine", "--against", "real", "--captions", "odd.csv"], "odd.csv: has no column caption"),
+        (["mine", "--against", "real", "--captions", "twice.csv"], "twice.csv: 0 stands there twice"),
+        (["mine", "--against", "real", "--captions", "short.csv"], "captions has none for 3 clips"),
+        (["mine", "--against", "real", "--bootstrap", "0"], "--bootstrap must be 1 or more"),
+        (["mine", "--against", "real", "--seed", "-1"], "--seed 0 or more"),
+        (["mine", "--against", "silent", "--paired"], "is silent from end to end"),
+    ],
+)
+def test_what_score_cannot_do_is_one_sentence(arguments, sentence, folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, folder in zip(("mine", "real"), folders):
+        (tmp_path / name).symlink_to(folder)
+    for name in ("empty", "broken", "silent"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "broken" / "x.wav").write_bytes(b"RIFF")
+    soundfile.write(tmp_path / "silent" / "x.wav", np.zeros(16000), 16000)
+    (tmp_path / "odd.csv").write_text("file,text\n0,x\n")
+    (tmp_path / "twice.csv").write_text("file,caption\n0.wav,x\n0.wav,y\n")
+    (tmp_path / "short.csv").write_text("file,caption\n0.wav,x\n")
+    status, out, said = told(capsys, "score", *arguments, "-o", "scores")
+    assert status == 1 and sentence in said and "Traceback" not in said and not out
+    assert not (tmp_path / "scores").exists()
