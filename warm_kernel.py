@@ -72,8 +72,15 @@ def start(folder: Path) -> None:
 
 
 def before(*command: str) -> None:
-    """Become a command; one that runs stages has warm kernels."""
+    """Become a command; one that runs stages has its settings checked, and warm kernels."""
     runs_stages = command[:2] == ("dvc", "repro") or command[:3] == ("dvc", "exp", "run")
+    if runs_stages:
+        from foleylib.params import experiment
+
+        try:
+            experiment.check(command)
+        except ValueError as error:
+            sys.exit(f"{error}\nNothing was run and no output was touched.")
     if runs_stages and sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPUS):
         start(Path(tempfile.mkdtemp(prefix="warm_kernel_")))
     os.execvp(command[0], command)

@@ -1,11 +1,15 @@
 """Settings that would give wrong numbers without a word: each is refused in one sentence that names its key."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 from test_params import changed, leaves, plain, refused
 
-from foleylib.params import profiles
+from foleylib import paths
+from foleylib.params import experiment, profiles
 from foleylib.params import settings as params
 from foleylib.params.read import read_yaml
 from foleylib.paths import ROOT
@@ -148,3 +152,60 @@ def test_no_file_and_an_empty_one(tmp_path):
 def test_a_quoted_number_is_one():
     """YAML 1.1 reads 1e-4 as text; it is taken for the number that it is."""
     assert params.parse(changed({"finetune.train.lr": "1e-4"})).finetune.train.lr == 1e-4
+
+
+REPRO = ["dvc", "repro", "finetune@ldm"]
+RUN = ["dvc", "exp", "run"]
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ([*RUN, "-S", "sampling.steps=5000"], "params.yaml with sampling.steps=5000 cannot be used:\n- (whole file)"),
+        ([*RUN, "--set-param", "finetune.train.lr=-1"], "finetune.train.lr"),
+        ([*RUN, "--set-param=finetune.train.lr=nan", "finetune@ldm"], "finetune.train.lr"),
+        ([*RUN, "-Sfinetune.seeds=[0,0]"], "finetune.seeds: 0 stands there twice"),
+        ([*RUN, "-S", "params.yaml:corpora.foley.rate=44100"], "corpora.foley.rate"),
+        ([*RUN, "-S", "seed=1", "-S", "judge.corpus=none"], "judge.corpus is 'none'"),
+        ([*RUN, "--queue", "-S", "sampling.steps=8,16,2000"], "with sampling.steps=2000 cannot be used"),
+        ([*RUN, "-S", "+corpora.foley.colour=red"], "corpora.foley.colour: unknown key"),
+        ([*RUN, "-S", "~judge.widths"], "judge.widths: missing"),
+    ],
+)
+def test_what_an_experiment_sets_is_checked_before_dvc_starts(command, sentence):
+    before = paths.PARAMS.read_bytes()
+    with pytest.raises(ValueError) as error:
+        experiment.check(command)
+    assert sentence in str(error.value) and paths.PARAMS.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        REPRO,
+        [*RUN, "-S", "sampling.steps=16", "evaluate"],
+        [*RUN, "--queue", "-S", "sampling.steps=8,16"],
+        [*RUN, "-S", "no.such.key=1"],  # these three DVC refuses itself
+        [*RUN, "-S", "sampling.steps"],
+        [*RUN, "-S", "a=[1"],
+    ],
+)
+def test_what_is_fine_or_dvcs_own_to_refuse_passes(command):
+    experiment.check(command)
+
+
+def test_no_command_starts_with_settings_that_cannot_be_used(tmp_path):
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("solver: dpm++", "solver: euler", 1))
+    fake = tmp_path / "bin" / "dvc"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    fake.chmod(0o755)
+    where = {"FOLEYLIB_ROOT": str(tmp_path), "PATH": f"{fake.parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, str(ROOT / "warm_kernel.py"), "before", "dvc", "repro"]
+    done = subprocess.run(command, env=os.environ | where, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "- sampling.solver: " in done.stderr and "no output was touched" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "ran").exists()
+    (tmp_path / "params.yaml").write_text(text)
+    subprocess.run(command, env=os.environ | where, check=True)
+    assert (tmp_path / "ran").exists()
