@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from foleylib.commands import generate, models, score
+from foleylib.commands import generate, models, score, site
 
 
 def parser() -> argparse.ArgumentParser:
@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
         "`./run dvc repro`.",
     )
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
-    for command in (generate, score, models):
+    for command in (generate, score, models, site):
         command.add_to(commands)
     return whole
 

@@ -1,0 +1,105 @@
+"""The site: every report as a page, and in a real browser without network it shows, plays and asks nobody for anything."""
+
+import os
+import re
+import shutil
+
+import nbformat
+import pytest
+
+from foleylib.commands.main import main
+from foleylib.commands.site import PAPERS, site
+from foleylib.paths import ROOT
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--mute-audio"]
+FLAGS += ["--autoplay-policy=no-user-gesture-required"]
+REPORTS = ["14_evaluate", "13_sample_ldm"]
+PLAYED = """async audio => {
+    audio.play();
+    for (let waited = 0; waited < 100 && !(audio.currentTime > 0); waited++) await new Promise(r => setTimeout(r, 50));
+    const moved = audio.currentTime; audio.pause(); return moved;
+}"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The site of the committed pages of papers, and of two stages."""
+    reports = tmp_path_factory.mktemp("reports")
+    for name in (*PAPERS, *REPORTS):
+        shutil.copy(ROOT / "reports" / f"{name}.ipynb", reports)
+    return site(tmp_path_factory.mktemp("out") / "site", reports).parent
+
+
+def test_every_report_has_a_page_and_nothing_is_loaded_from_elsewhere(built):
+    assert {path.name for path in built.iterdir()} == {
+        "index.html",
+        "site.css",
+        *(f"{n}.html" for n in (*PAPERS, *REPORTS)),
+    }
+    for page in built.glob("*.html"):
+        text = page.read_text()
+        loaded = re.findall(r'(?:src|<link[^>]*href)="([^"]{1,40})', text)
+        assert loaded and all(what.startswith("data:") or what == "site.css" for what in loaded), page.name
+        links = [to for to in re.findall(r'<a href="([^"]+)"', text) if not to.startswith(("#", "http"))]
+        assert all((built / to.partition("#")[0]).is_file() for to in links), page.name
+
+
+def test_the_first_page_has_papers_findings_figures_and_sounds(built):
+    text = (built / "index.html").read_text()
+    for name in PAPERS:
+        title = nbformat.read(ROOT / "reports" / f"{name}.ipynb", 4).cells[0].source.splitlines()[0].lstrip("# ")
+        assert re.sub("&#x27;|&#39;", "'", text).count(title) >= 1 and f"{name}.html" in text
+    assert text.count('class="card"') == 6 and text.count("<audio") >= 7 and "KAD" in text
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = os.environ.get("FOLEYLIB_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("no Chromium on the PATH: install it, or set FOLEYLIB_CHROMIUM to its path")
+    with playwright.sync_playwright() as api:
+        yield api.chromium.launch(executable_path=path, args=FLAGS)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1200])
+def test_pages_fit_play_and_report_no_error(built, browser, width, scheme):
+    page = browser.new_page(offline=True, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    problems, requests = [], []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    for name in ("index", "paper_latent_clap", "14_evaluate"):
+        page.goto((built / f"{name}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not page.locator(".code_cell .input").first.is_visible()
+    page.get_by_label("show the code").check()
+    assert page.locator(".code_cell .input").first.is_visible()
+    assert problems == [] and {url.split(":")[0] for url in requests} <= {"file", "data"}
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["index", "paper_text_foley", "paper_src_gaudio", "13_sample_ldm"])
+def test_every_player_plays(built, browser, name):
+    page = browser.new_page(offline=True)
+    page.goto((built / f"{name}.html").as_uri())
+    players = page.locator("audio")
+    assert players.count() >= 7
+    assert all(player.evaluate(PLAYED) > 0 for player in players.all())
+    page.close()
+
+
+def test_what_is_no_site_is_kept(built, tmp_path, capsys):
+    kept = tmp_path / "mine" / "thesis.txt"
+    kept.parent.mkdir()
+    kept.write_text("x")
+    assert main(["site", "-o", str(kept.parent), "--reports", str(ROOT / "reports")]) == 1
+    assert "is there already and holds no site; give another folder" in capsys.readouterr().err and kept.exists()
+    assert main(["site", "-o", str(tmp_path / "new"), "--reports", str(tmp_path / "mine")]) == 1
+    assert "no executed notebooks there; run ./run dvc repro first" in capsys.readouterr().err
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "x.ipynb").write_text("{")
+    assert main(["site", "-o", str(tmp_path / "new"), "--reports", str(broken)]) == 1
+    assert "x.ipynb: no notebook" in capsys.readouterr().err and not (tmp_path / "new").exists()
