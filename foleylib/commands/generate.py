@@ -100,9 +100,9 @@ def _bundled(device) -> tuple[Pipeline, claps.Clap]:
 
 def _config(unet):
     """The configuration of the U-Net of diffusers within a model."""
-    return next(
-        module.config for module in unet.modules() if hasattr(module, "config") and "sample_size" in module.config
-    )
+    from diffusers import UNet2DConditionModel
+
+    return next(module.config for module in unet.modules() if isinstance(module, UNet2DConditionModel))
 
 
 def generate(
