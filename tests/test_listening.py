@@ -12,6 +12,7 @@ import soundfile
 from scipy import stats
 
 from foleylib.report import tables
+from foleylib.report.listening import ratings
 from foleylib.report.listening.analysis import anova, pairwise, sphericity
 from foleylib.report.listening.page import active_level, build, choose, match_loudness
 from foleylib.report.listening.ratings import read_key, read_results
@@ -218,6 +219,16 @@ def test_careless_participants_are_left_out_and_counted(kit, tmp_path):
         ("token", "tffffffffffff", "1 tokens that the key does not have, 1 of the key's missing"),
         ("participant", "another", "a file holds one"),
         ("attention", "failed", "it was edited"),
+        ("order", 99, "order 99 is no place of its own; it was edited"),
+        ("order", 0, "order 0 is no place"),
+        ("order", "x", "order 'x' is no place"),
+        ("plays", 0, "plays 0 is no number of plays"),
+        ("plays", -3, "plays -3 is no number of plays"),
+        ("plays", 1.5, "plays 1.5 is no number of plays"),
+        ("plays", "many", "plays 'many' is no number of plays"),
+        ("seconds", -1, "seconds -1.0 is no time"),
+        ("seconds", "inf", "seconds inf is no time"),
+        ("seconds", "", "seconds nan is no time"),
     ],
 )
 def test_spoilt_files_are_refused(kit, tmp_path, column, value, message):
@@ -227,6 +238,53 @@ def test_spoilt_files_are_refused(kit, tmp_path, column, value, message):
     frame.loc[frame.index[~frame.token.isin(checks)][0], column] = value
     frame.to_csv(path, index=False)
     with pytest.raises(ValueError, match=message):
+        read_results([path], kit[1])
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 41, "Zoë", "../x", "a/b", "=1+1", "a\nb"])
+def test_an_id_that_no_page_gives_is_refused(kit, tmp_path, name):
+    (path, *_) = simulate(kit[1], tmp_path, people=1, seed=0)
+    pd.read_csv(path).assign(participant=name).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="is no id that a page gives|a file holds one"):
+        read_results([path], kit[1])
+
+
+def test_one_listener_has_one_spelling(kit, tmp_path):
+    first, second = simulate(kit[1], tmp_path, people=1, seed=0)
+    for path, name in ((first, "Ann"), (second, "ann")):
+        pd.read_csv(path).assign(participant=name).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="participant 'ann' is 'Ann' in another file; write one of them in both"):
+        read_results([first, second], kit[1])
+    pd.read_csv(second).assign(participant="Ann").to_csv(second, index=False)
+    assert read_results([first, second], kit[1]).participant.unique().tolist() == ["Ann"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "cannot be read as a CSV"),
+        (b"kit,survey\n\xff\xfe,x\n", "byte .* is no UTF-8; save it as the page did"),
+        (b"kit,survey\na,b\nc,d,e,f\n", "cannot be read as a CSV"),
+        (b"\x00\x01", "no column"),
+        (b"kit,survey\n", "has 0 rows and no column"),
+    ],
+)
+def test_what_is_no_table_is_refused(kit, tmp_path, content, sentence):
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"ratings.csv.*{sentence}"):
+        read_results([path], kit[1])
+    with pytest.raises(ValueError, match="nowhere.csv cannot be read as a CSV"):
+        read_results([tmp_path / "nowhere.csv"], kit[1])
+
+
+def test_many_offenders_are_counted(kit, tmp_path):
+    (path, *_) = simulate(kit[1], tmp_path, people=1, seed=0)
+    frame = pd.read_csv(path)
+    told = ratings._listed(pd.Series(range(45)))
+    assert told.startswith("0, 1, ") and told.endswith("19 and 25 more")
+    frame.assign(quality=11).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="quality 11, 11"):
         read_results([path], kit[1])
 
 
