@@ -40,6 +40,8 @@ from foleylib.params import settings
 from foleylib.params.base import Train
 from foleylib.stages.ldm import alphas_bar
 
+pytestmark = pytest.mark.slow
+
 ROW = ["case", "part", "repeats", "unit", "items", "seconds", "seconds_min", "seconds_max", "seconds_first"]
 ROW += ["per_second", "baseline", "ratio", "ratio_min", "ratio_max"]
 LABELS = ["device", "device_name", "torch", "threads"]

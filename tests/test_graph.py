@@ -272,6 +272,7 @@ def longer(smoke, tmp_path):
         shutil.move(tmp_path / path.name, path)
 
 
+@pytest.mark.slow
 def test_a_killed_fine_tuning_ends_as_the_unbroken_one(longer):
     command = ["dvc", "repro", "-f", "-s", "finetune@ldm"]
     here = "from foleylib.stages import finetune; from foleylib.params import settings; finetune.make('ldm', settings.load())"

@@ -36,6 +36,7 @@ def test_golden_unet(golden, draw_weights, name):
     check_unet(case, published.unet_from_original(state, unet_config(case)))
 
 
+@pytest.mark.slow
 def test_golden_unet_of_audioldm_s_and_its_gradient(golden, draw_weights):
     case = golden("06_unet_s_full")
     assert unet_config(case) == unet.PUBLISHED["audioldm-s-full"]

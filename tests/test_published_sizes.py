@@ -200,6 +200,7 @@ def test_the_evaluators_of_the_paper_profile_are_known(paper):
 # A step
 
 
+@pytest.mark.slow
 def test_audioldm_s_takes_a_step_of_training(paper, tmp_path):
     """185 M parameters, 4 GB with gradients, moments and average; latents of 16 by 16, so that even the lowest level has
     several cells to attend to."""

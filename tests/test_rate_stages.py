@@ -215,6 +215,7 @@ def test_a_rate_of_its_own_has_its_share_of_the_steps(cfg, tmp_path):
     assert src_gaudio.Model("joint", 0, settings, tmp_path).key(16000) != shared.key(16000)
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_to_the_same_end(cfg, compared, monkeypatch):
     made, draw = [], src_gaudio.Bench.draw
 

@@ -225,6 +225,7 @@ def test_clips_are_kept_for_players(cfg, compared):
         assert manifest.prompt.str.len().gt(0).all() and np.isfinite(waves).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["training", "scoring"])
 def test_killed_and_started_again_it_gives_the_same(cfg, compared, monkeypatch, where):
     calls = []

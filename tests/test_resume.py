@@ -20,6 +20,8 @@ from foleylib.datasets.resumable import Resumable
 from foleylib.networks import clap, vae
 from foleylib.stages import features
 
+pytestmark = pytest.mark.slow
+
 WRITES = 36  # of the features below: a batch of texts, 5 shards of three arrays, 10 batches of two
 
 

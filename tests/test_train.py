@@ -349,6 +349,7 @@ def test_finished_job_forgets_its_state(tmp_path):
 # Several processes
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path):
     script = Path(parallel_training.__file__)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -110,6 +110,7 @@ def test_each_training_is_scored_at_its_checkpoints(compared, cfg):
     assert len(stored) == len(tuned)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_with_the_training_it_was_at(compared, cfg, monkeypatch):
     tune, trained = transfer.tune, []
 

@@ -66,6 +66,7 @@ def test_only_what_runs_stages_without_a_gpu_has_warm_kernels(command, gpu, warm
     import warm_kernel
 
     started, became = [], []
+    monkeypatch.setattr("foleylib.params.experiment.check", lambda command: None)
     monkeypatch.setattr(warm_kernel, "start", started.append)
     monkeypatch.setattr(warm_kernel.os, "execvp", lambda program, arguments: became.append((program, *arguments[1:])))
     monkeypatch.setattr(warm_kernel, "GPUS", ("null",) if gpu else ("no such device",))
