@@ -40,6 +40,7 @@ def test_golden_fbank(golden):
     check(case, fbank=fbank[:, 0, :340], tail=fbank[:, 0, -4:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_golden_encoder(golden, draw_weights, name):
     case = golden(name)

@@ -37,6 +37,7 @@ def with_weights(model, weights):
 
 @pytest.mark.parametrize("name", ["cnn10", "cnn14", "cnn14_16k"])
 @torch.inference_mode()
+@pytest.mark.slow
 def test_golden_panns(golden, draw_weights, name):
     case = golden(f"02_panns_{name}")
     with torch.device("meta"):

@@ -88,6 +88,7 @@ def values(content, class_="all"):
     return {r["metric"]: r["value"] for r in content["scores"] if (r["class"], r["embedder"]) == (class_, "mine")}
 
 
+@pytest.mark.slow
 def test_golden_panns_through_the_stage(stage, golden):
     waves = golden("02_panns_cnn14_16k").inputs["wave"]
     case, content, embedded = stage("cnn14_16k", "02_panns_cnn14_16k", waves)
@@ -108,6 +109,7 @@ def test_golden_panns_through_the_stage(stage, golden):
     assert (facts["network"], facts["convention"], len(facts["sha256"])) == ("cnn14_16k", "cnn14_16k", 64)
 
 
+@pytest.mark.slow
 def test_golden_vggish_through_the_stage(stage, golden):
     inputs = golden("03_vggish").inputs
     waves = np.stack([inputs["wave0"], inputs["wave1"][:32000]])

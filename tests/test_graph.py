@@ -103,12 +103,16 @@ def repo(smoke):
 
 def stale(repo) -> set[str]:
     """Stages that DVC would run because a module, a notebook or a setting changed."""
-    own = ("foleylib", "notebooks", "params.yaml")
-    return {
-        stage.name
-        for stage in repo.index.stages
-        if any(dep.status() for dep in stage.deps if dep.def_path.startswith(own))
-    }
+    own, known = ("foleylib", "notebooks", "params.yaml"), {}
+
+    def changed(dep) -> bool:
+        key = dep.def_path, str(dep.hash_info)  # most stages share their layers, as they were when these ran
+        if key not in known:
+            known[key] = bool(dep.status())
+        return known[key]
+
+    deps = {stage.name: [dep for dep in stage.deps if dep.def_path.startswith(own)] for stage in repo.index.stages}
+    return {name for name, of_stage in deps.items() if any(map(changed, of_stage))}
 
 
 def expanded(names: set[str], repo) -> set[str]:

@@ -73,6 +73,7 @@ class StoredTokens:
         return BatchEncoding(self.inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["10_clap_small", "10_clap_tiny"])
 def test_golden_clap(golden, draw_weights, name):
     case = golden(name)
