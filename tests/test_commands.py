@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
+from safetensors.torch import save_file
 
 from foleylib import paths
 from foleylib.commands import generate as generating
@@ -134,6 +136,22 @@ def test_models_tells_what_the_bundle_has(capsys):
     assert (table.licence == "CC0-1.0").all() and (table["trained on"] == "synthetic").all()
     status, said, _ = told(capsys, "models")
     assert status == 0 and "data/bundled/vocoder_48khz" in said
+
+
+def test_a_system_has_the_corpus_and_the_licences_of_its_settings(tmp_path, monkeypatch):
+    for name in ("ldm", "gone"):
+        folder = tmp_path / "models" / "systems" / name / "0"
+        folder.mkdir(parents=True)
+        (folder / "model_index.json").write_text("{}")
+        save_file({"weight": torch.zeros(1000, 500)}, folder / "model.safetensors")
+    (tmp_path / "models" / "published").mkdir()
+    (tmp_path / "models" / "published" / "published.json").write_text("{}")
+    for name, place in (("ROOT", ""), ("MODELS", "models"), ("BUNDLED", "none"), ("CLIPS", "none")):
+        monkeypatch.setattr(paths, name, tmp_path / place)
+    table = models().set_index("folder")
+    assert list(table.index) == ["models/systems/gone/0", "models/systems/ldm/0"] and (table.parameters == 0.5).all()
+    assert table["trained on"].tolist() == ["a system that params.yaml has no more", "synthetic"]
+    assert (table.licence == "unknown").all()  # neither the clips nor the foundation are here
 
 
 @pytest.mark.parametrize("command", ["", "generate", "score", "models"])

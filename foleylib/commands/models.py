@@ -7,6 +7,8 @@ import pandas as pd
 from safetensors import safe_open
 
 from foleylib import paths
+from foleylib.datasets import manifest as manifests
+from foleylib.params import settings
 from foleylib.stages import bundle, licences
 
 
@@ -18,7 +20,7 @@ def models() -> pd.DataFrame:
     DataFrame [folder, parameters (millions), trained on, licence], folders from the root of the repository
     """
     roots = [folder for root in (paths.BUNDLED, paths.MODELS) if root.is_dir() for folder in sorted(root.iterdir())]
-    parts = sorted(part for root in roots if root.is_dir() for part in _parts(root))
+    parts = sorted(part for root in roots if root.is_dir() for part in _parts(root) if any(part.rglob("*.safetensors")))
     columns = ["folder", "parameters", "trained on", "licence"]
     return pd.DataFrame([_row(part) for part in parts], columns=columns)
 
@@ -31,14 +33,33 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _row(folder: Path) -> dict:
-    told = bundle.provenance_of(folder)
-    corpus = told.get("corpus", {})
+    system = folder.parent.name if folder.parent.parent == paths.MODELS / "systems" else None
+    corpus, known = _of_system(system) if system else _of_part(bundle.provenance_of(folder))
     return {
         "folder": folder.relative_to(paths.ROOT).as_posix(),
         "parameters": round(sum(map(_count, sorted(folder.rglob("*.safetensors")))) / 1e6, 2),
-        "trained on": corpus.get("root") or corpus.get("kind") or told.get("from") or "the settings of its system",
-        "licence": "; ".join(licences.of_weights(told)),
+        "trained on": corpus,
+        "licence": "; ".join(known),
     }
+
+
+def _of_part(told: dict) -> tuple[str, list[str]]:
+    """What a part was trained on, or taken from, and its licences."""
+    corpus = told.get("corpus", {})
+    return corpus.get("root") or corpus.get("kind") or told.get("from") or "", licences.of_weights(told)
+
+
+def _of_system(name: str) -> tuple[str, list[str]]:
+    """The same of a system, which the settings describe: its own corpus, and what it started from."""
+    cfg = settings.load()
+    if name not in cfg.systems:
+        return "a system that params.yaml has no more", [licences.UNKNOWN]
+    system = cfg.systems[name]
+    corpus, clips = cfg.corpora[system.corpus], paths.CLIPS / system.corpus
+    known = list(manifests.licences(clips)) if (clips / "manifest.parquet").is_file() else [licences.UNKNOWN]
+    if system.pretrained:
+        known += licences.of_weights(bundle.provenance_of(paths.FOUNDATION / system.init))
+    return corpus.root or corpus.kind, list(dict.fromkeys(known))
 
 
 def _count(file: Path) -> int:
