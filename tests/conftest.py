@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -317,3 +318,15 @@ def wide(tiny, tiny_models, tmp_path_factory):
         start = {"channels": [8, 8, 16, 16], "head_channels": 8, "layers": 1, "groups": 4, "dim": 48}
         rates.save_unet(retrieval.build(**start, **sizes, width=8), paths.RE_AUDIOLDM)
         yield cfg
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window, in which pages are tried as a reader opens them."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = os.environ.get("FOLEYLIB_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("no Chromium on the PATH: install it, or set FOLEYLIB_CHROMIUM to its path")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--mute-audio"]
+    with playwright.sync_playwright() as api:
+        yield api.chromium.launch(executable_path=path, args=flags)

@@ -68,7 +68,7 @@ def test_a_clip_hangs_on_its_prompt_number_and_seed_alone(model):
     assert several.waves.shape == (4, 20480) and several.rate == 16000
     assert list(several.rows.prompt) == ["a dog bark"] * 2 + ["rain"] * 2 and list(several.rows.number) == [0, 1] * 2
     alone = generate("rain", model, seed=3, **QUICK)
-    assert np.abs(alone.waves[0] - several.waves[2]).max() < 0.02 < np.abs(alone.waves[0] - several.waves[3]).max()
+    assert np.abs(alone.waves[0] - several.waves[2]).max() < 1e-3 < np.abs(alone.waves[0] - several.waves[3]).max()
     assert (generate("rain", model, seed=3, **QUICK).waves == alone.waves).all()
     assert (generate("rain", model, seed=4, **QUICK).waves != alone.waves).any()
 
@@ -86,7 +86,7 @@ def test_a_pipeline_folder_makes_what_its_parts_make(model, pipeline_folder):
     texts = ["a dog bark", "rain on a window", ""]
     np.testing.assert_allclose(saved.text.embed_text(texts), model.text.embed_text(texts), atol=1e-5)
     ours, theirs = (generate("a dog bark", which, **QUICK).waves for which in (model, str(pipeline_folder)))
-    assert np.abs(ours - theirs).max() < 0.02
+    assert np.abs(ours - theirs).max() < 1e-3
 
 
 def test_generate_writes_a_file_or_a_folder(tmp_path, capsys, monkeypatch, model):
@@ -114,7 +114,7 @@ def test_generate_writes_a_file_or_a_folder(tmp_path, capsys, monkeypatch, model
 
 def test_score_tells_every_metric_and_writes_the_card(folders, tmp_path, capsys):
     status, said, _ = told(capsys, "score", folders[0], "--against", folders[1], "-o", tmp_path, "--bootstrap", 20)
-    assert status == 0 and all(metric in said for metric in ("kad", "fad", "coverage", "judge", "clap", "4 clips"))
+    assert status == 0 and all(name in said for name in ("KAD", "FAD", "Coverage", "judge", "clap", "4 clips"))
     table, card = pd.read_csv(tmp_path / "scores.csv"), json.loads((tmp_path / "card.json").read_text())
     assert set(table.embedder) == {"judge", "clap"} and card["n"] == 4 == card["reference"]["n"]
     same, _ = score(folders[0], folders[0])

@@ -1,26 +1,11 @@
 """The page of the listening test in a real browser without network: from the first control to the file it saves."""
 
-import os
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from foleylib.report.listening.page import build
 from foleylib.report.listening.ratings import read_results
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--mute-audio"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = os.environ.get("FOLEYLIB_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if not path:
-        pytest.skip("no Chromium on the PATH: install it, or set FOLEYLIB_CHROMIUM to its path")
-    with playwright.sync_playwright() as api:
-        yield api.chromium.launch(executable_path=path, args=FLAGS)
 
 
 @pytest.fixture(scope="module")

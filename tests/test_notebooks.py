@@ -8,14 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from workspace import run
 
-PAPERS = [
-    "paper_latent_clap",
-    "paper_text_foley",
-    "paper_transfer",
-    "paper_re_audioldm",
-    "paper_src_gaudio",
-    "combined",
-]
+from foleylib.commands.site import PAPERS
 
 
 def nbval(workspace, report):

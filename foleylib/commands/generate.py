@@ -27,6 +27,9 @@ from foleylib.runtime import clip_seeds, load_strictly, pick_device
 from foleylib.sampling.sampler import SamplerOptions, sample
 from foleylib.stages import bundle
 
+HELP = "sounds from texts"
+ABOUT = "Sounds from texts, as WAV files. Without --model: the foundation, which the bundle holds."
+BATCH = 64  # texts embedded at once
 LATENT_STEP = 8  # cells: the U-Net halves a latent three times
 
 
@@ -60,6 +63,9 @@ class _TextHalf:
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> torch.Tensor:
+        return torch.cat([self._embedded(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)])
+
+    def _embedded(self, texts: list[str]) -> torch.Tensor:
         tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.model.device)
         return F.normalize(self.model(**tokens).text_embeds, dim=-1)
 
@@ -201,14 +207,8 @@ def _file_name(prompt: str, number: int) -> str:
     return f"{words}_{number}.wav"
 
 
-def add_to(commands) -> None:
-    """Add the command to a parser's subcommands."""
-    parser = commands.add_parser(
-        "generate",
-        help="sounds from texts",
-        description="Sounds from texts, as WAV files. Without --model: the foundation, which the bundle holds.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
     parser.add_argument("prompts", nargs="*", metavar="TEXT", help="what is to be heard: 'a dog bark'")
     parser.add_argument("--prompts-from", type=Path, metavar="FILE", help="a text file with a prompt in each line")
     parser.add_argument("-o", "--out", type=Path, required=True, help="a .wav file for one clip, else a folder")
@@ -224,7 +224,6 @@ def add_to(commands) -> None:
     parser.add_argument("--vocoder", choices=["griffin_lim", "hifigan"], help="the model's own HiFi-GAN, or no network")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

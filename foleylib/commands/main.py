@@ -5,6 +5,8 @@ import sys
 
 from foleylib.commands import generate, models, score, site
 
+COMMANDS = {"generate": generate, "score": score, "models": models, "site": site}
+
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
@@ -14,8 +16,11 @@ def parser() -> argparse.ArgumentParser:
         "`./run dvc repro`.",
     )
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
-    for command in (generate, score, models, site):
-        command.add_to(commands)
+    how = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(name, help=command.HELP, description=command.ABOUT, **how)
+        command.add_arguments(own)
+        own.set_defaults(run=command.run)
     return whole
 
 

@@ -1,6 +1,7 @@
 """`foleylib models`: which weights are there, what they were made of, and what they may be used for."""
 
 import argparse
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,9 @@ from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params import settings
 from foleylib.stages import bundle, licences
+
+HELP = "which weights are there, from what, under which licence"
+ABOUT = "Which weights are there: bundled, and made by the graph; what they were trained on, and the licences."
 
 
 def models() -> pd.DataFrame:
@@ -57,25 +61,19 @@ def _of_system(name: str) -> tuple[str, list[str]]:
     system = cfg.systems[name]
     corpus, clips = cfg.corpora[system.corpus], paths.CLIPS / system.corpus
     known = list(manifests.licences(clips)) if (clips / "manifest.parquet").is_file() else [licences.UNKNOWN]
-    if system.pretrained:
-        known += licences.of_weights(bundle.provenance_of(paths.FOUNDATION / system.init))
+    for folder in licences.of_system(system, ["vae", "vocoder"]):
+        known += licences.of_weights(bundle.provenance_of(folder))
     return corpus.root or corpus.kind, list(dict.fromkeys(known))
 
 
 def _count(file: Path) -> int:
     with safe_open(file, framework="pt") as weights:
         shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
-    return sum(pd.Series(shape, dtype=float).prod() for shape in shapes)
+    return sum(map(math.prod, shapes))
 
 
-def add_to(commands) -> None:
-    """Add the command to a parser's subcommands."""
-    parser = commands.add_parser(
-        "models",
-        help="which weights are there, from what, under which licence",
-        description="Which weights are there: bundled, and made by the graph; what they were trained on, and the licences.",
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It has none."""
 
 
 def run(arguments: argparse.Namespace) -> None:

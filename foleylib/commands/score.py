@@ -14,8 +14,16 @@ from foleylib.networks import clap as claps
 from foleylib.networks import judge
 from foleylib.networks.embedders import Embedder
 from foleylib.params import settings
+from foleylib.report import tables
+from foleylib.report.style import metric_label
 from foleylib.runtime import pick_device, weights_sha256, write_csv, write_json
 from foleylib.stages import evaluators as published
+
+HELP = "every metric of a folder of sounds against another"
+ABOUT = (
+    "Every metric of a folder of sounds against another. Both hold sounds of any format, rate and length, or a subfolder of "
+    "sounds for each class. --out also writes the card: what the numbers depend on."
+)
 
 
 class _Heard(nn.Module):
@@ -85,27 +93,14 @@ def _captions(file: Path) -> dict[str, str]:
 
 def shown(scores: pd.DataFrame) -> pd.DataFrame:
     """The scores of the whole set, a row for each metric and a column for each evaluator: "value [low, high]"."""
-    whole = scores[scores["class"] == scores["class"].iloc[0]].copy()
-    whole["cell"] = [_cell(row.value, row.low, row.high) for row in whole.itertuples()]
-    table = whole.pivot_table("cell", "metric", "embedder", aggfunc="first", sort=False)
-    return table.fillna("").rename_axis(index=None, columns=None)
+    whole, table = scores[scores["class"] == scores["class"].iloc[0]], {}
+    for (metric, embedder), rows in whole.groupby(["metric", "embedder"], sort=False):
+        table.setdefault(embedder, {})[metric_label(metric)] = tables.cell(rows, metric, by_seed=False)
+    return pd.DataFrame(table).fillna("")
 
 
-def _cell(value: float, low: float, high: float) -> str:
-    if pd.isna(value):
-        return "-"
-    return f"{value:.4g}" if pd.isna(low) else f"{value:.4g} [{low:.4g}, {high:.4g}]"
-
-
-def add_to(commands) -> None:
-    """Add the command to a parser's subcommands."""
-    parser = commands.add_parser(
-        "score",
-        help="every metric of a folder of sounds against another",
-        description="Every metric of a folder of sounds against another. Both hold sounds of any format, rate and length, or a "
-        "subfolder of sounds for each class. --out also writes the card: what the numbers depend on.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
     parser.add_argument("generated", type=Path, metavar="MINE", help="folder of the sounds to score")
     parser.add_argument(
         "--against", type=Path, required=True, metavar="REAL", help="folder of real sounds, or stored statistics"
@@ -116,7 +111,6 @@ def add_to(commands) -> None:
     parser.add_argument("--seed", type=int, default=DEFAULTS.seed, help="of these draws")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="write scores.csv and card.json there")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -15,6 +15,8 @@ from foleylib.params import settings
 from foleylib.report import tables
 from foleylib.runtime import progress
 
+HELP = "the reports as a static site, with sound"
+ABOUT = "The executed notebooks as a static site that opens from its files, without a network."
 STYLE = Path(__file__).with_name("site.css")
 PAPERS = [
     "paper_latent_clap",
@@ -174,19 +176,12 @@ def _headlines() -> str:
     return f'<h2>Headline figures</h2><div class="scroll">{table.to_html(border=0)}</div>'
 
 
-def add_to(commands) -> None:
-    """Add the command to a parser's subcommands."""
-    parser = commands.add_parser(
-        "site",
-        help="the reports as a static site, with sound",
-        description="The executed notebooks as a static site that opens from its files, without a network.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
     parser.add_argument(
         "-o", "--out", type=Path, default=paths.ROOT / "site", help="folder, replaced where it is a site"
     )
     parser.add_argument("--reports", type=Path, default=paths.ROOT / "reports", help="folder of executed notebooks")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:

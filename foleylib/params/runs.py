@@ -1,11 +1,13 @@
 """The sections of params.yaml behind the rows of the tables: runs, selection, listening test, evaluation."""
 
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from foleylib.params.base import Amount, Count, OnceEach, Positive, Section, Seeds, Share, Sizes, Train
 
+PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"  # paper, table, row, class, metric, value
 Table = Annotated[str, Field(pattern=r"^[^:]+:[^:]+:[^:]+$")]  # paper:table:row with published numbers
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
 ALWAYS = ["judge", "clap"]  # the embedders of every evaluation

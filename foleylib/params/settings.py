@@ -14,6 +14,7 @@ from foleylib.params.foundation import Foundation
 from foleylib.params.read import read_yaml
 from foleylib.params.retrieval import Read, ReAudioLdm, Retrieval
 from foleylib.params.runs import (
+    PUBLISHED,
     Control,
     Detector,
     Display,
@@ -29,8 +30,6 @@ from foleylib.params.runs import (
 )
 from foleylib.params.src_gaudio import Combined, SrcGaudio
 from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Sensitivity, System, Targets, Transfer
-
-PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"
 
 
 class Params(Section):

@@ -8,16 +8,15 @@ papers' average is the mean of the class scores, which is not the score of all c
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
 from foleylib.evaluation.metrics import HEADLINES, METRICS
+from foleylib.params.runs import PUBLISHED
 from foleylib.report.style import Displays, class_label, metric_label, shown
 
-PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"  # paper, table, row, class, metric, value
 DASH, SPACE = "–", "\N{NO-BREAK SPACE}"  # a number and its spread stay on one line
 
 

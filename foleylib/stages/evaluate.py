@@ -16,6 +16,7 @@ from foleylib.evaluation import scores
 from foleylib.evaluation.distribution import kad
 from foleylib.evaluation.embeddings import Embeddings, described
 from foleylib.networks.unet import load_tuning
+from foleylib.params.runs import PUBLISHED
 from foleylib.params.settings import Params
 from foleylib.runtime import progress, weights_sha256, write_csv
 from foleylib.stages import evaluators, licences
@@ -23,7 +24,6 @@ from foleylib.stages.candidates import targets_of
 from foleylib.stages.embedders import Embedders
 from foleylib.stages.reference import reference
 
-PUBLISHED = Path(__file__).parents[1] / "papers" / "published.csv"  # paper, table, row, class, metric, value
 PROTOCOLS = PUBLISHED.with_name(
     "published_protocols.csv"
 )  # paper, table, metric, and what is known of how it was taken

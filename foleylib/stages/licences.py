@@ -7,6 +7,7 @@ from pathlib import Path
 from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params.settings import Params
+from foleylib.params.systems import System
 from foleylib.stages import bundle
 
 # Licences of published weights, as their pages on the Hugging Face Hub and Zenodo state them.
@@ -54,7 +55,11 @@ def _weights_of(run: str, cfg: Params) -> list[Path]:
     name = cfg.system_of(run)
     if name is None:
         return [paths.FOUNDATION / part for part in ("clap", Path(cfg.source_run(run).clips.made_from).name, *decoder)]
-    system = cfg.systems[name]
+    return of_system(cfg.systems[name], decoder)
+
+
+def of_system(system: System, decoder: list[str]) -> list[Path]:
+    """Folders of the weights behind a system's models and what decodes their latents (parts of the foundation)."""
     parts = ["clap", *([system.init] if system.pretrained else []), *decoder]
     return [*(paths.FOUNDATION / part for part in parts), *([paths.LATENT_CLAP] if system.loss.lclap else [])]
 
