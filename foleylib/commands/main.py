@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from foleylib.commands import generate, models, score, site
+from foleylib.commands import generate, models, pictures, score, site
 
-COMMANDS = {"generate": generate, "score": score, "models": models, "site": site}
+COMMANDS = {"generate": generate, "score": score, "models": models, "site": site, "pictures": pictures}
 
 
 def parser() -> argparse.ArgumentParser:
