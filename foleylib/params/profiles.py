@@ -8,7 +8,12 @@ from foleylib.params.settings import parse
 
 
 def apply(name: str, *, params: Path | None = None) -> None:
-    """Write the differences of params/`name`.yaml onto params.yaml, keeping its comments and order."""
+    """Write the differences of params/`name`.yaml onto params.yaml, keeping its comments and order.
+
+    The file is written as `dvc exp run -S` writes it, so that DVC changes nothing but the values that it is to change.
+    """
+    from dvc.utils.collections import to_omegaconf
+    from dvc.utils.serialize import modify_yaml
     from ruamel.yaml import YAML
 
     target = params or paths.PARAMS
@@ -16,15 +21,12 @@ def apply(name: str, *, params: Path | None = None) -> None:
     if not profile.exists():
         known = ", ".join(sorted(p.stem for p in profile.parent.glob("*.yaml")))
         raise ValueError(f"there is no profile '{name}'; params/ holds: {known}")
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 120
     for file in (target, profile):
         read_yaml(file)  # its sentence, where a file cannot be read
-    settings = yaml.load(target)
-    merge(settings, yaml.load(profile) or {})
-    parse(settings, f"params.yaml with profile '{name}'")
-    with open(target, "w", encoding="utf8") as file:
-        yaml.dump(settings, file)
+    with modify_yaml(target) as settings:  # writes at the end, and not where an error comes first
+        # Plain lists and mappings, which DVC writes line by line; numbers stay as the profile writes them.
+        merge(settings, to_omegaconf(YAML().load(profile) or {}))
+        parse(settings, f"params.yaml with profile '{name}'")
 
 
 def merge(base, changes) -> None:
