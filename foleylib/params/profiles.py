@@ -36,5 +36,6 @@ def merge(base, changes) -> None:
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict) and not value.pop("replace", False):
             merge(base[key], value)
+            base[key] = base[key] or {}  # the writer cannot set the comments of a section that lost its last entry
         else:
             base[key] = value
