@@ -43,6 +43,7 @@ LIBRARIES = [
     "transformers.models.speecht5.modeling_speecht5",
 ]
 GPUS = ("nvidiactl", "dxg", "kfd")  # of NVIDIA, in Windows' Linux, of AMD
+READABLE = ("--only-changed", "--drop", ".*/")  # of hundreds of settings and files those settings that differ, and the scores
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel draws with: read when matplotlib is imported
 
 
@@ -81,8 +82,14 @@ def before(*command: str) -> None:
             experiment.check(command)
         except ValueError as error:
             sys.exit(f"{error}\nNothing was run and no output was touched.")
-    if runs_stages and sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPUS):
+    if runs_stages and "--dry" in command:
+        # A plan has what follows from a stage too, and does not stop where what that stage makes is not there yet.
+        command += ("--force-downstream",)
+    elif runs_stages and sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPUS):
         start(Path(tempfile.mkdtemp(prefix="warm_kernel_")))
+    elif command == ("dvc", "exp", "show"):
+        command += READABLE
+        print(*command, file=sys.stderr)
     os.execvp(command[0], command)
 
 
