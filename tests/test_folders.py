@@ -101,7 +101,7 @@ def test_any_rate_length_format_and_channels(tmp_path):
 def test_more_files_than_are_read_at_once(tmp_path, monkeypatch):
     ours, theirs = folder(tmp_path / "a", 0), folder(tmp_path / "b", 1)
     whole, _ = score_folder(ours, theirs, BOTH, options=OPTIONS)
-    monkeypatch.setattr("foleylib.evaluation.folders.CHUNK", 3)
+    monkeypatch.setattr("foleylib.evaluation.clip_sets.CHUNK", 3)
     parts, _ = score_folder(ours, theirs, BOTH, options=OPTIONS)
     assert values(parts) == pytest.approx(values(whole), rel=1e-5)
 

@@ -61,6 +61,9 @@ def score(
     present = set(generated.labels)
     if unknown := present - set(judge_labels):
         raise ValueError(f"classes {sorted(unknown)} are none of the judge's: {', '.join(judge_labels)}")
+    for side, clips in (("generated", generated), ("reference", reference)):
+        if few := [label for label in judge_labels if label in present and (clips.labels == label).sum() < 2]:
+            raise ValueError(f"class {', '.join(few)} has fewer than 2 {side} clips, and a score needs 2: add to it")
     whole = _rows("all", reference, generated, **options)
     by_class = [
         _rows(label, reference.only(label), generated.only(label), **options)

@@ -12,9 +12,11 @@ from foleylib import paths
 from foleylib.datasets import samples
 from foleylib.datasets.manifest import digest
 from foleylib.evaluation import clips as sounds
-from foleylib.evaluation import scores
+from foleylib.evaluation import remarks, scores
 from foleylib.evaluation.distribution import kad
 from foleylib.evaluation.embeddings import Embeddings, described
+from foleylib.evaluation.remarks import Heard
+from foleylib.networks.lengths import cut
 from foleylib.networks.unet import load_tuning
 from foleylib.params.runs import PUBLISHED
 from foleylib.params.settings import Params
@@ -56,9 +58,12 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
     """
     manifest, waves = reference(cfg)
     real, clips, embedded = embedders.embed(manifest, waves), {run: {} for run in names}, {}
+    rate = cfg.corpus_of("sampling").rate
+    heard = {"": Heard.of(waves, [rate] * len(waves))}  # the reference, and each seed of each run
     jobs = [(run, seed) for run in names for seed in samples.seeds(paths.clips_of(run))]
     for run, seed in progress(jobs, desc="embed"):
         clips[run][seed], waves = _clips_of(run, seed, cfg)
+        heard[run, seed] = Heard.of(waves, [rate] * len(waves))
         embedded[run, seed] = embedders.embed(clips[run][seed], waves)
 
     # Scoring is bootstraps on small arrays: every core takes sets of clips.
@@ -83,15 +88,37 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
             reference=digest(manifest),
             evaluators=used,
             paired=any(row["metric"] == "kl_pairs" for row in rows),
-            rate=cfg.corpus_of("sampling").rate,
+            rate=rate,
             device=str(embedders.device),
             settings=cfg.evaluate,
         )
         card["licences"] = licences.on_card(run, cfg)
+        card["remarks"] = _remarks(run, clips, heard, embedded, real, embedders)
         shutil.rmtree(paths.EMBEDDINGS / run, ignore_errors=True)
         for seed in clips[run]:
             embedded[run, seed].save(_embeddings_file(run, seed))
         scores.save(paths.RESULTS / "evaluate" / f"{run}.json", card, rows)
+
+
+def _remarks(
+    run: str,
+    clips: dict[str, dict[int, pd.DataFrame]],
+    heard: dict,
+    embedded: dict[tuple[str, int], Embeddings],
+    real: Embeddings,
+    embedders: Embedders,
+) -> list[str]:
+    """What a reader of a run's scores has to know of its clips, beside those of all runs (`evaluation.remarks`)."""
+    cfg, told, tokenizer = embedders.cfg, {}, embedders.clap.tokenizer
+    for seed, manifest in clips[run].items():
+        own, texts = embedded[run, seed], manifest.prompt.unique()
+        told[seed] = remarks.of_clips(heard[run, seed], heard[""])
+        told[seed] += remarks.of_classes(own.labels, real.labels, embedders.judge.model.labels)
+        told[seed] += remarks.of_sizes(own.sizes(real))
+        told[seed] += remarks.of_texts(len(cut(tokenizer, texts)), len(texts), tokenizer.model_max_length)
+        told[seed] += remarks.of_counts(len(own), [len(table) for of in clips.values() for table in of.values()])
+    trained = [] if run in cfg.controls else remarks.of_seeds(len(told))
+    return remarks.merged(told) + trained + remarks.of_draws(cfg.evaluate.bootstrap, cfg.evaluate.level)
 
 
 def _clips_of(run: str, seed: int, cfg: Params) -> tuple[pd.DataFrame, np.ndarray]:
