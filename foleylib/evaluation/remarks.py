@@ -76,16 +76,16 @@ def of_sizes(sizes: Mapping[str, tuple[int, int, int | None]]) -> list[str]:
         few = [f"{rows} {which}" for which, rows in few.items() if rows is not None and rows <= dims]
         if few:
             told.append(
-                f"{name}: {' and '.join(few)} embeddings of the smallest set that is scored, and {dims} dimensions: Fréchet "
-                "distances (FAD, FD) lie too high then; compare them at equal numbers of clips alone."
+                f"{name}: the smallest set that is scored has {' and '.join(few)} embeddings of {dims} dimensions. With so few, "
+                "Fréchet distances (FAD, FD) lie too high: compare them at equal numbers of clips alone."
             )
         if reference is None:
             told.append(f"{name}: of how many clips the stored statistics are is not known.")
     return told
 
 
-def of_classes(generated: Iterable[str], reference: Iterable[str], judged: Iterable[str] = ()) -> list[str]:
-    """Classes that one side lacks; `judged` are those that the evaluation knows of otherwise."""
+def of_classes(generated: Iterable[str], reference: Iterable[str], expected: Iterable[str] = ()) -> list[str]:
+    """Classes that one side lacks; `expected` are those that both should have."""
     mine, theirs = list(dict.fromkeys(generated)), list(dict.fromkeys(reference))
     if not any(mine) or not any(theirs):
         if any(mine) or any(theirs):
@@ -95,7 +95,7 @@ def of_classes(generated: Iterable[str], reference: Iterable[str], judged: Itera
     told = []
     if lacking := [name for name in theirs if name not in mine]:
         told.append(f"Classes without generated clips, which are not scored: {listed(lacking)}.")
-    if lacking := [name for name in judged if name not in theirs and name not in mine]:
+    if lacking := [name for name in expected if name not in theirs and name not in mine]:
         told.append(f"Classes without any clips, which are not scored: {listed(lacking)}.")
     return told
 

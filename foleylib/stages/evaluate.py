@@ -113,7 +113,7 @@ def _remarks(
     for seed, manifest in clips[run].items():
         own, texts = embedded[run, seed], manifest.prompt.unique()
         told[seed] = remarks.of_clips(heard[run, seed], heard[""])
-        told[seed] += remarks.of_classes(own.labels, real.labels, embedders.judge.model.labels)
+        told[seed] += remarks.of_classes(own.labels, real.labels, embedders.texts.index)
         told[seed] += remarks.of_sizes(own.sizes(real))
         told[seed] += remarks.of_texts(len(cut(tokenizer, texts)), len(texts), tokenizer.model_max_length)
         told[seed] += remarks.of_counts(len(own), [len(table) for of in clips.values() for table in of.values()])
