@@ -60,7 +60,7 @@ def read(folders: list[Path], evaluators: Mapping, captions: list[Mapping[str, s
             ids = ["/".join(filter(None, (plain(label), path.stem))) for label, path in found]
             embedded = {name: _joined([part[name] for part in parts]) for name in evaluators}
             sha256 = digest(f"{id} {weights_sha256(path)}" for id, (_, path) in zip(ids, found))
-            shown, left_out = [label for label, _ in found], clips.left_out(folder)
+            shown, left_out = [label for label, _ in found], clips.left_out(folder) + _unused(found, texts)
             sets.append(ClipSet(shown, ids, embedded, sha256, heard, left_out))
     clips.refuse(problems)
     if single := [folder for folder, clip_set in zip(folders, sets) if len(clip_set.ids) < 2]:
@@ -79,9 +79,19 @@ def _check_classes(folder: Path, labels: list[str]) -> None:
         raise ValueError(f"{folder}: {' and '.join(twice[0])} are one class by their names; put them in one folder")
 
 
+def _names(found: list[tuple[str, Path]]) -> list[str]:
+    """What captions call the clips."""
+    return ["/".join(filter(None, (label, path.stem))) for label, path in found]
+
+
+def _unused(found: list[tuple[str, Path]], texts: Mapping[str, str] | None) -> list[str]:
+    unused = sorted(set(texts or ()) - set(_names(found)))
+    return [f"Captions of no clip: {listed(unused)}."] if unused else []
+
+
 def _texts(folder: Path, found: list[tuple[str, Path]], texts: Mapping[str, str]) -> list[str]:
     """The caption of each clip."""
-    names = ["/".join(filter(None, (label, path.stem))) for label, path in found]
+    names = _names(found)
     if lacking := [name for name in names if name not in texts]:
         raise ValueError(f"captions has none for {len(lacking)} clips of {folder}: {listed(lacking)}")
     if empty := [name for name in names if not texts[name].strip()]:

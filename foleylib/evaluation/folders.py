@@ -16,6 +16,7 @@ from foleylib.evaluation.embeddings import Evaluated, described, partners_of
 from foleylib.evaluation.frechet import Gaussian
 from foleylib.evaluation.scores import NUMBERS, over_classes
 from foleylib.evaluation.statistics import group_rows, pool
+from foleylib.evaluation.texts import cut
 
 COLUMNS = ["class", "metric", "embedder", "value", "low", "high", "n", "note"]
 NEEDS_CLIPS = "needs the reference's clips; only its statistics are at hand"
@@ -76,7 +77,8 @@ def score_folder(
     if paired and not (isinstance(theirs, ClipSet) and partners_of(theirs.ids, ours.ids) is not None):
         raise ValueError(f"paired: {reference} has not one clip of the same name for each in {generated}")
     scored = [row for name in evaluators for row in _rows_of(name, ours, theirs, paired, options)]
-    card = _card(ours, theirs, evaluators, paired, options) | {"remarks": _remarks(ours, theirs, options)}
+    told = _remarks(ours, theirs, options) + _long_captions(captions, evaluators)
+    card = _card(ours, theirs, evaluators, paired, options) | {"remarks": told}
     return pd.DataFrame(scored)[COLUMNS], card
 
 
@@ -213,6 +215,16 @@ def _remarks(ours: ClipSet, theirs: ClipSet | Statistics, options: Options) -> l
             others = None if None in counts else min(counts)
         sizes[name] = (evaluated.points.shape[1], mine, others)
     return told + remarks.of_sizes(sizes) + remarks.of_draws(options.bootstrap, options.level)
+
+
+def _long_captions(captions: Mapping[str, str] | None, evaluators: Mapping) -> list[str]:
+    """Captions that an evaluator does not read to their end, as far as its tokenizer is at hand."""
+    told = []
+    for name, evaluator in evaluators.items():
+        tokenizer = getattr(getattr(evaluator.model, "clap", None), "tokenizer", None)
+        if captions is not None and tokenizer is not None:
+            told += [f"{name}: {sentence}" for sentence in cut(tokenizer, list(captions.values()))]
+    return told
 
 
 def _count(evaluated: Evaluated) -> int:

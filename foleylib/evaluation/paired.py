@@ -31,6 +31,11 @@ def paired_scores(
     -------
     list of {metric, embedder, value}
     """
+    if len(partners) != len(generated) or not (partners.labels == generated.labels).all():
+        raise ValueError(
+            f"partners are {len(partners)} clips of other classes or number than the {len(generated)} generated ones; give "
+            "the clip that belongs to each, in the same order"
+        )
     rows = []
 
     def add(embedder: str, **values: float) -> None:

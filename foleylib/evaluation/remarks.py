@@ -128,13 +128,6 @@ def of_counts(n: int, others: Iterable[int]) -> list[str]:
     ]
 
 
-def of_texts(cut: int, total: int, tokens: int) -> list[str]:
-    """Texts that are longer than what reads them."""
-    if not cut:
-        return []
-    return [f"{cut} of {total} texts are longer than the {tokens} tokens that are read: their rest is cut off."]
-
-
 def merged(by_seed: Mapping[int, Sequence[str]]) -> list[str]:
     """The remarks of several seeds: what holds for all of them once, the others with their seeds."""
     seeds = {}

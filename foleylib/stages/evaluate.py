@@ -16,7 +16,7 @@ from foleylib.evaluation import remarks, scores
 from foleylib.evaluation.distribution import kad
 from foleylib.evaluation.embeddings import Embeddings, described
 from foleylib.evaluation.remarks import Heard
-from foleylib.networks.lengths import cut
+from foleylib.evaluation.texts import cut
 from foleylib.networks.unet import load_tuning
 from foleylib.params.runs import PUBLISHED
 from foleylib.params.settings import Params
@@ -109,13 +109,13 @@ def _remarks(
     embedders: Embedders,
 ) -> list[str]:
     """What a reader of a run's scores has to know of its clips, beside those of all runs (`evaluation.remarks`)."""
-    cfg, told, tokenizer = embedders.cfg, {}, embedders.clap.tokenizer
+    cfg, told = embedders.cfg, {}
     for seed, manifest in clips[run].items():
-        own, texts = embedded[run, seed], manifest.prompt.unique()
+        own = embedded[run, seed]
         told[seed] = remarks.of_clips(heard[run, seed], heard[""])
         told[seed] += remarks.of_classes(own.labels, real.labels, embedders.texts.index)
         told[seed] += remarks.of_sizes(own.sizes(real))
-        told[seed] += remarks.of_texts(len(cut(tokenizer, texts)), len(texts), tokenizer.model_max_length)
+        told[seed] += cut(embedders.clap.tokenizer, list(manifest.prompt))
         told[seed] += remarks.of_counts(len(own), [len(table) for of in clips.values() for table in of.values()])
     trained = [] if run in cfg.controls else remarks.of_seeds(len(told))
     return remarks.merged(told) + trained + remarks.of_draws(cfg.evaluate.bootstrap, cfg.evaluate.level)
