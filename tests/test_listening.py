@@ -291,7 +291,7 @@ def test_what_is_no_table_is_refused(kit, tmp_path, content, sentence):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"ratings.csv.*{sentence}"):
         read_results([path], kit[1])
-    with pytest.raises(ValueError, match="nowhere.csv cannot be read as a CSV"):
+    with pytest.raises(ValueError, match="nowhere.csv: cannot be read as a CSV"):
         read_results([tmp_path / "nowhere.csv"], kit[1])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from foleylib.evaluation.comparable import comparable, facts_of
+from foleylib.evaluation.comparable import comparable, facts_of, refuse_unlike
 from foleylib.evaluation.compared import PAIRS, Compared, all_metrics, conventions
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.quick import judge_hits
@@ -190,7 +190,20 @@ def save_headlines(files: list[Path], out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for file in files:
-        write_json(out / file.name, json.loads(file.read_text())["headline"])
+        write_json(out / file.name, read(file)["headline"])
+
+
+def read(file: Path) -> dict:
+    """What `save` wrote: {headline, card, scores}."""
+    try:
+        content = json.loads(file.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise ValueError(f"{file} is missing; run the evaluate stage first") from None
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read as scores ({error}); run the evaluate stage again") from None
+    if not isinstance(content, dict) or not {"headline", "card", "scores"} <= set(content):
+        raise ValueError(f"{file} lacks the headline, the card or the scores; run the evaluate stage again")
+    return content
 
 
 def headline_of(scores: list[dict]) -> dict[str, float]:
@@ -226,9 +239,9 @@ def summarise(
     columns = published[["paper", "table", "row", "class", "metric", "value"]].astype({"table": str})
     numbers = {tuple(key): value for *key, value in columns.itertuples(index=False)}
     known = {(row["paper"], row["table"], row["metric"]): row for row in protocols.to_dict("records")}
-    rows = []
-    for file in files:
-        content = json.loads(file.read_text())
+    rows, contents = [], {file: read(file) for file in files}
+    refuse_unlike({file.relative_to(root).as_posix(): content["card"] for file, content in contents.items()})
+    for file, content in contents.items():
         run = content["card"]["run"]
         if run not in tables:
             raise ValueError(f"{file} scores the run '{run}', which params.yaml no longer has; delete the file")

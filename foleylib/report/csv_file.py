@@ -20,15 +20,15 @@ def checked(path: str | Path, columns: Sequence[str], remedy: str) -> str:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
-        raise ValueError(f"{path} cannot be read as a CSV (line {reader.line_num}: {error}); {remedy}") from None
+        raise ValueError(f"{path}: cannot be read as a CSV (line {reader.line_num}: {error}); {remedy}") from None
     if not rows:
-        raise ValueError(f"{path} cannot be read as a CSV (it is empty); {remedy}")
+        raise ValueError(f"{path}: cannot be read as a CSV (it is empty); {remedy}")
     header = rows[0][1]
     if lacking := [column for column in columns if column not in header]:
         told = listed([name[:40] for name in header])
-        raise ValueError(f"{path} has no column {', '.join(lacking)} but {told}; {remedy}")
+        raise ValueError(f"{path}: has no column {', '.join(lacking)} but {told}; {remedy}")
     if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise ValueError(f"{path} has the column {', '.join(twice)} twice; {remedy}")
+        raise ValueError(f"{path}: has the column {', '.join(twice)} twice; {remedy}")
     faults = {
         f"rows have other than the {len(header)} fields of the header": [
             n for n, row in rows if len(row) != len(header)
@@ -47,7 +47,7 @@ def _text(path: Path, remedy: str) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: byte {error.start} is no UTF-8; {remedy}") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read as a CSV ({error.strerror}); {remedy}") from None
+        raise ValueError(f"{path}: cannot be read as a CSV ({error.strerror}); {remedy}") from None
     if "\0" in text:
-        raise ValueError(f"{path} cannot be read as a CSV (character {text.index(chr(0))} is NUL); {remedy}")
+        raise ValueError(f"{path}: cannot be read as a CSV (character {text.index(chr(0))} is NUL); {remedy}")
     return text

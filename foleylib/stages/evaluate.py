@@ -1,6 +1,5 @@
 """Stage evaluate: the scores of every run against real clips, and one table of all numbers."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -209,7 +208,4 @@ def on_validation(cfg: Params, embedders: Embedders) -> pd.DataFrame:
 
 def scores_of(run: str) -> dict:
     """results/evaluate/`run`.json: {headline, card, scores}."""
-    path = paths.RESULTS / "evaluate" / f"{run}.json"
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; run the evaluate stage first")
-    return json.loads(path.read_text())
+    return scores.read(paths.RESULTS / "evaluate" / f"{run}.json")

@@ -87,7 +87,7 @@ def _read(path: Path, key: pd.DataFrame) -> pd.DataFrame:
     """One participant's file joined with the key, checks included."""
     frame = _table(path, COLUMNS, TEXT, "give a file that a survey page saved, as it was saved")
     if not len(frame):
-        raise ValueError(f"{path} has a header alone; give a file that a survey page saved")
+        raise ValueError(f"{path}: has a header alone; give a file that a survey page saved")
     for column in ("kit", "survey", "participant"):
         values = frame[column].unique().tolist()
         if len(values) != 1 or pd.isna(values[0]):
@@ -120,7 +120,7 @@ def _table(path: Path, columns: list[str], types: dict, remedy: str) -> pd.DataF
     try:
         return pd.read_csv(io.StringIO(text), dtype=types, keep_default_na=False, na_values=[""])
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read as a CSV ({' '.join(str(error).split())}); {remedy}") from None
+        raise ValueError(f"{path}: cannot be read as a CSV ({' '.join(str(error).split())}); {remedy}") from None
 
 
 def _numbers(values: pd.Series) -> pd.Series:
