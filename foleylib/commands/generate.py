@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ def generate(
     """
     prompts = list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str) else [prompts]
     check_prompts(prompts, number)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed}: give 0 or more, below 2 to the power of 63")
     model = model if isinstance(model, Model) else load_model(model, device)
     drawn = settings.load().sampling.changed(**{name: value for name, value in options.items() if value is not None})

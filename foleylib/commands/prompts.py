@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 from foleylib.evaluation.remarks import listed
@@ -39,7 +40,7 @@ def check_prompts(prompts: Sequence[str], number: int) -> None:
         raise ValueError(
             f"{told}: a prompt that is given twice makes the same clip again; ask for a larger number instead"
         )
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
         raise ValueError(f"number is {number}: ask for one clip at least")
     if number * len(prompts) > MOST:
         raise ValueError(f"number is {number}, of {len(prompts)} prompts: ask for {MOST} clips at once at most")

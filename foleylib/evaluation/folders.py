@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,7 +90,7 @@ def _check_call(evaluators: Mapping, captions, options: Options) -> None:
         raise ValueError(f"captions are given, but none of {', '.join(evaluators)} reads texts: add one, such as CLAP")
     for name, least in (("seed", 0), ("bootstrap", 1), ("splits", 1)):
         value = getattr(options, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise ValueError(f"options.{name} is {value!r}: give a whole number of {least} or more")
     if not 0 < options.level < 1:
         raise ValueError(f"options.level is {options.level!r}: give a share between 0 and 1, such as 0.95")

@@ -122,8 +122,10 @@ def frechet_bootstrap(
 def pool(x: ArrayLike | Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The rows (R, D) of all clips, in float64, and the number (R,) of the clip of each."""
     parts = [np.asarray(clip, dtype=np.float64).reshape(-1, np.shape(clip)[-1]) for clip in x]
-    if len(widths := sorted({part.shape[1] for part in parts})) != 1:
-        raise ValueError(f"embeddings of {widths or 'no'} dimensions: give clips, all embedded by the same model")
+    if not parts:
+        raise ValueError("there are no clips: a score needs at least 2, of every class")
+    if len(widths := sorted({part.shape[1] for part in parts})) > 1:
+        raise ValueError(f"embeddings of {widths} dimensions: embed all clips with the same model")
     return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
