@@ -63,15 +63,13 @@ def score_folder(
 
     Returns
     -------
-    DataFrame [class, metric, embedder, value, low, high, n, note] and the card
+    DataFrame [class, metric, embedder, value, low, high, n, note] and the card, whose "remarks" say what may mislead: few or
+    equal clips, a class that one side lacks, other rates
 
     Raises
     ------
     ValueError
         with the list of all files of both folders that are missing, broken, silent or too short; nothing is scored then
-
-    What can be scored and still misleads (few or equal clips, a class that one side lacks, other rates) is among the card's
-    "remarks".
     """
     _check_call(evaluators, captions, options)
     ours, theirs = _read(Path(generated), Path(reference), evaluators, captions)

@@ -65,18 +65,7 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
         heard[run, seed] = Heard.of(waves, [rate] * len(waves))
         embedded[run, seed] = embedders.embed(clips[run][seed], waves)
 
-    # Scoring is bootstraps on small arrays: every core takes sets of clips.
-    labels = embedders.judge.model.labels
-    score = delayed(scores.score)
-    work = Parallel(n_jobs=-1, return_as="generator")(
-        score(real, E, judge_labels=labels, settings=cfg.evaluate, paired=run in cfg.controls)
-        for (run, _), E in embedded.items()
-    )
-    scored = dict(zip(embedded, progress(work, total=len(jobs), desc="score")))
-
-    clap = {"network": "clap", "convention": "clap"}
-    clap["sha256"] = weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors")
-    used = described({"judge": embedders.judge}) | {"clap": clap} | described(embedders.further)
+    scored, used = _scored(real, embedded, cfg, embedders.judge.model.labels), _described(embedders)
     for run in names:
         rows = [{**row, "seed": seed} for seed in clips[run] for row in scored[run, seed]]
         card = scores.card(
@@ -97,6 +86,23 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
         for seed in clips[run]:
             embedded[run, seed].save(_embeddings_file(run, seed))
         scores.save(paths.RESULTS / "evaluate" / f"{run}.json", card, rows)
+
+
+def _scored(real: Embeddings, embedded: dict[tuple[str, int], Embeddings], cfg: Params, labels) -> dict:
+    """The scores of each seed of each run. They are bootstraps on small arrays: every core takes sets of clips."""
+    score = delayed(scores.score)
+    work = Parallel(n_jobs=-1, return_as="generator")(
+        score(real, E, judge_labels=labels, settings=cfg.evaluate, paired=run in cfg.controls)
+        for (run, _), E in embedded.items()
+    )
+    return dict(zip(embedded, progress(work, total=len(embedded), desc="score")))
+
+
+def _described(embedders: Embedders) -> dict[str, dict[str, str]]:
+    """What cards say of the evaluators."""
+    clap = {"network": "clap", "convention": "clap"}
+    clap["sha256"] = weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors")
+    return described({"judge": embedders.judge}) | {"clap": clap} | described(embedders.further)
 
 
 def _remarks(
