@@ -20,6 +20,7 @@ from foleylib.evaluation.statistics import group_rows, pool
 from foleylib.evaluation.texts import cut
 
 COLUMNS = ["class", "metric", "embedder", "value", "low", "high", "n", "note"]
+NO_INTERVAL = "no interval: each draw of clips would be extrapolated anew"
 NEEDS_CLIPS = "needs the reference's clips; only its statistics are at hand"
 
 
@@ -162,7 +163,7 @@ def _rows(
     except ValueError as error:
         of = "all clips" if shown == "all" else f"class {shown}"
         raise ValueError(f"{of}, by {name}: {error}") from error
-    table = [(metric, interval, "") for metric, interval in metrics]
+    table = [(metric, values, NO_INTERVAL if np.isnan(values.low) else "") for metric, values in metrics]
     if isinstance(reference, Gaussian):
         lost = OF_REFERENCE + (("kl",) if generated.logits is not None else ())
         table += [(metric, (np.nan,) * 4, NEEDS_CLIPS) for metric in lost]
