@@ -43,7 +43,8 @@ LIBRARIES = [
     "transformers.models.speecht5.modeling_speecht5",
 ]
 GPUS = ("nvidiactl", "dxg", "kfd")  # of NVIDIA, in Windows' Linux, of AMD
-READABLE = ("--only-changed", "--drop", ".*/")  # of hundreds of settings and files those settings that differ, and the scores
+# Of hundreds of settings and files those settings that differ, and the scores.
+READABLE = ("--only-changed", "--drop", ".*/")
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel draws with: read when matplotlib is imported
 
 
