@@ -132,6 +132,7 @@ def become_kernel(connection: socket.socket) -> None:
     sys.path[0] = request["folder"]
     # With a parent to watch, a kernel does not tell how it would be stopped by hand.
     sys.argv = ["ipykernel_launcher", "-f", *request["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}"]
+    sys.argv.append("--IPKernelApp.log_level=ERROR")  # not that its port, of this machine alone, is without encryption
     for file, standard in zip(files, (1, 2)):
         os.dup2(file, standard)
     connection.sendall(str(os.getpid()).encode())

@@ -48,5 +48,6 @@ def merge(base, changes, where: str = "") -> None:
             raise ValueError(sentence)  # noqa: TRY004
         if not whole and isinstance(base.get(key), dict):
             merge(base[key], value, f"{where}{key}.")
+            base[key] = base[key] or {}  # the writer cannot set the comments of a section that lost its last entry
         else:
             base[key] = value
