@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 
-import networkx as nx
 import pandas as pd
 import pytest
 import yaml
@@ -41,9 +40,17 @@ def plan(graph, setting: str, target: str) -> set[str]:
         return any(f"{setting}.".startswith(f"{name}.") or name.startswith(f"{setting}.") for name in of)
 
     (wanted,) = (stage for stage in graph if stage.name == target)
-    on_the_way = {wanted, *nx.descendants(graph, wanted)}
-    runs = set().union(*({stage, *nx.ancestors(graph, stage)} for stage in graph if reads(stage)))
-    return {stage.name for stage in on_the_way & runs}
+    runs = reached(filter(reads, graph), graph.predecessors)
+    return {stage.name for stage in reached([wanted], graph.successors) & runs}
+
+
+def reached(stages, follow) -> set:
+    """Stages, and all that `follow` leads to from them."""
+    found, new = set(), set(stages)
+    while new:
+        found |= new
+        new = {after for stage in new for after in follow(stage)} - found
+    return found
 
 
 @pytest.mark.parametrize(
