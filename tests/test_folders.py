@@ -14,7 +14,7 @@ from foleylib.audio.io import AudioError
 from foleylib.evaluation import stored
 from foleylib.evaluation.compared import OF_REFERENCE
 from foleylib.evaluation.distribution import kad
-from foleylib.evaluation.folders import COLUMNS, NEEDS_CLIPS, Options, score_folder, store_statistics
+from foleylib.evaluation.folders import COLUMNS, NEEDS_CLIPS, NO_INTERVAL, Options, score_folder, store_statistics
 from foleylib.evaluation.frechet import cosine_similarities, fad, gaussian
 from foleylib.evaluation.metrics import kl_divergence
 from foleylib.networks.embedders import Embedder
@@ -66,7 +66,9 @@ def values(table, class_="all"):
 def test_scores_of_two_folders(tmp_path):
     ours, theirs = folder(tmp_path / "a", 0, rate=8000), folder(tmp_path / "b", 1, rate=8000, level=0.12)
     table, card = score_folder(ours, theirs, BOTH, options=OPTIONS, paired=True)
-    assert list(table) == COLUMNS and (table.n == 10).all() and (table.note == "").all() and table.value.notna().all()
+    assert list(table) == COLUMNS and (table.n == 10).all() and table.value.notna().all()
+    assert set(table[table.low.isna()].metric) == {"fad_infinity"} == set(table[table.note == NO_INTERVAL].metric)
+    assert set(table.note) == {"", NO_INTERVAL}
     found = values(table)
     x, y = (embeddings(root, BOTH["net"]) for root in (theirs, ours))
     assert found["net", "fd"] == pytest.approx(fad(x["embedding"], y["embedding"]))
@@ -101,7 +103,7 @@ def test_any_rate_length_format_and_channels(tmp_path):
 def test_more_files_than_are_read_at_once(tmp_path, monkeypatch):
     ours, theirs = folder(tmp_path / "a", 0), folder(tmp_path / "b", 1)
     whole, _ = score_folder(ours, theirs, BOTH, options=OPTIONS)
-    monkeypatch.setattr("foleylib.evaluation.folders.CHUNK", 3)
+    monkeypatch.setattr("foleylib.evaluation.clip_sets.CHUNK", 3)
     parts, _ = score_folder(ours, theirs, BOTH, options=OPTIONS)
     assert values(parts) == pytest.approx(values(whole), rel=1e-5)
 
@@ -154,7 +156,7 @@ def test_own_statistics_stand_for_their_folder(tmp_path):
     kept = {("windows", "fad"), ("windows", "fad_infinity"), ("net", "fd"), ("net", "fad_infinity"), ("net", "is")}
     assert {key: found[key] for key in kept} == pytest.approx({key: whole[key] for key in kept}, rel=1e-6)
     lost = table[table.note == NEEDS_CLIPS]
-    assert lost.value.isna().all() and set(table[table.note == ""].metric) == {metric for _, metric in kept}
+    assert lost.value.isna().all() and set(table[table.note != NEEDS_CLIPS].metric) == {metric for _, metric in kept}
     assert set(lost[lost.embedder == "windows"].metric) == set(OF_REFERENCE)
     assert set(lost[lost.embedder == "net"].metric) == {*OF_REFERENCE, "kl"}
     assert card["reference"]["kind"] == "statistics" and card["reference"]["rows"] == {"all": 40}

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from scipy import stats
 
+from foleylib.evaluation.remarks import listed
 from foleylib.report import tables
 from foleylib.report.listening import ratings
 from foleylib.report.listening.analysis import anova, pairwise, sphericity
@@ -43,6 +44,9 @@ def some_clips(runs=RUNS, labels=LABELS, n=2):
 def kit(tmp_path_factory):
     out = tmp_path_factory.mktemp("kit")
     return out, build(out, some_clips(), rate=RATE, seed=0)
+
+
+HEADER = ",".join(ratings.COLUMNS)
 
 
 def simulate(key, folder, *, people, seed, effect=1.0, careless=()):
@@ -225,6 +229,10 @@ def test_careless_participants_are_left_out_and_counted(kit, tmp_path):
         ("plays", 0, "plays 0 is no number of plays"),
         ("plays", -3, "plays -3 is no number of plays"),
         ("plays", 1.5, "plays 1.5 is no number of plays"),
+        ("plays", 1001, "plays 1001 is no number of plays"),
+        ("plays", "1e9", "plays 1000000000.0 is no number of plays"),
+        ("plays", "inf", "plays inf is no number of plays"),
+        ("plays", "", "plays nan is no number of plays"),
         ("plays", "many", "plays 'many' is no number of plays"),
         ("seconds", -1, "seconds -1.0 is no time"),
         ("seconds", "inf", "seconds inf is no time"),
@@ -263,10 +271,19 @@ def test_one_listener_has_one_spelling(kit, tmp_path):
     ("content", "sentence"),
     [
         (b"", "cannot be read as a CSV"),
-        (b"kit,survey\n\xff\xfe,x\n", "byte .* is no UTF-8; save it as the page did"),
-        (b"kit,survey\na,b\nc,d,e,f\n", "cannot be read as a CSV"),
-        (b"\x00\x01", "no column"),
-        (b"kit,survey\n", "has 0 rows and no column"),
+        (b"kit,survey\n\xff\xfe,x\n", "byte .* is no UTF-8; give a file that a survey page saved"),
+        ("kit,survey\n".encode("utf-16"), "byte 0 is no UTF-8"),
+        (f"kit,{HEADER}\nZo\u00eb\n".encode("latin-1"), "is no UTF-8"),
+        (f"{HEADER}\n{'a,' * 10}b\n".encode(), "rows have other than the 10 fields of the header, in line 2"),
+        (f"{HEADER}\na,b\nc\n".encode(), "rows have other than the 10 fields of the header, in line 2, 3"),
+        (f"{HEADER}\n".encode() + b",\n" * 59, "in line 2, 3, .*, 21 and 39 more"),
+        (f"{HEADER}\n{'x' * 20000}{',' * 9}\n".encode(), "fields have more than 10000 characters, in line 2"),
+        (f"{HEADER}\n{'x' * 200000}{',' * 9}\n".encode(), "line 2: field larger than field limit"),
+        (f'{HEADER}\n"a{"," * 9}\n'.encode(), "cannot be read as a CSV .line 2: unexpected end of data"),
+        (f"{HEADER},kit\n".encode(), "has the column kit twice"),
+        (HEADER.replace(",", ";").encode(), "has no column kit, survey"),
+        (b"\x00\x01", "character 0 is NUL"),
+        (f"{HEADER}\n".encode(), "has a header alone"),
     ],
 )
 def test_what_is_no_table_is_refused(kit, tmp_path, content, sentence):
@@ -274,17 +291,47 @@ def test_what_is_no_table_is_refused(kit, tmp_path, content, sentence):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"ratings.csv.*{sentence}"):
         read_results([path], kit[1])
-    with pytest.raises(ValueError, match="nowhere.csv cannot be read as a CSV"):
+    with pytest.raises(ValueError, match="nowhere.csv: cannot be read as a CSV"):
         read_results([tmp_path / "nowhere.csv"], kit[1])
 
 
 def test_many_offenders_are_counted(kit, tmp_path):
     (path, *_) = simulate(kit[1], tmp_path, people=1, seed=0)
     frame = pd.read_csv(path)
-    told = ratings._listed(pd.Series(range(45)))
+    told = listed(range(45))
     assert told.startswith("0, 1, ") and told.endswith("19 and 25 more")
     frame.assign(quality=11).to_csv(path, index=False)
     with pytest.raises(ValueError, match="quality 11, 11"):
+        read_results([path], kit[1])
+
+
+def test_every_file_that_is_spoilt_is_named(kit, tmp_path):
+    files = simulate(kit[1], tmp_path, people=15, seed=0)
+    for path in files[:-1]:
+        pd.read_csv(path).assign(quality=11).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="29 files of ratings cannot be used:") as error:
+        read_results(files, kit[1])
+    lines = str(error.value).splitlines()
+    assert (
+        len(lines) == 22 and lines[-1] == "- and 9 more" and all(str(path) in str(error.value) for path in files[:20])
+    )
+
+
+def test_a_file_under_another_name_is_no_second_listener(kit, tmp_path):
+    (path, *_) = simulate(kit[1], tmp_path, people=1, seed=0)
+    pd.read_csv(path).assign(participant="Ben").to_csv(tmp_path / "ben.csv", index=False)
+    with pytest.raises(ValueError, match="ben.csv and .* hold the same ratings, plays and times in one order"):
+        read_results([path, tmp_path / "ben.csv"], kit[1])
+    named = pd.read_csv(path).assign(participant="NA")
+    named.to_csv(tmp_path / "na.csv", index=False)
+    assert read_results([tmp_path / "na.csv"], kit[1]).participant.unique().tolist() == ["NA"]
+
+
+@pytest.mark.parametrize("column", ["quality", "plays", "seconds"])
+def test_truths_are_no_numbers(kit, tmp_path, column):
+    (path, *_) = simulate(kit[1], tmp_path, people=1, seed=0)
+    pd.read_csv(path).assign(**{column: True}).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=f"{column} .*True"):
         read_results([path], kit[1])
 
 

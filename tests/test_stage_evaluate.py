@@ -61,6 +61,8 @@ def test_reference_is_the_test_split(project, cfg):
     assert set(clips.split) == {"test"} and waves.shape == (8, 10240)
     clips, waves = reference(cfg, "val")
     assert set(clips.split) == {"val"} and waves.shape == (4, 10240)
+    with pytest.raises(ValueError, match="clips/foley: no clips of the split none; give the corpus some"):
+        reference(cfg, "none")
 
 
 def test_reference_by_class_is_embedded_by_clap(project, cfg, embedders):
@@ -106,6 +108,18 @@ def test_cards_say_how_clips_came_about(summary, cfg):
     assert selected["models_sha256"] == card["models_sha256"]
     assert selected["clips"] == card["clips"]  # no threshold: the same clips
     assert evaluate.scores_of("real")["card"]["models_sha256"] == {"0": {}}
+
+
+def test_cards_say_what_misleads(summary, cfg):
+    tuned, real = (evaluate.scores_of(run)["card"]["remarks"] for run in ("tuning", "real"))
+    few = [remark for remark in tuned if "the smallest set that is scored has 3 generated and 4 reference" in remark]
+    assert [remark.split(":")[0] for remark in few] == ["judge", "clap"] and "Fréchet distances (FAD, FD)" in few[0]
+    assert any(remark.startswith("2 trainings alone: there is no interval over trainings") for remark in tuned)
+    assert not [remark for remark in real if "training" in remark]  # nothing was trained
+    assert any(
+        remark.endswith("are too few for intervals of level 0.95, whose bounds need 40: take them as rough.")
+        for remark in real
+    )
 
 
 def test_embeddings_are_kept(summary, embedders):

@@ -1,9 +1,11 @@
 """`foleylib generate`: sounds from texts, by any model of the repository or of its bundle."""
 
 import argparse
-import re
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ import torch
 from torch.nn import functional as F
 
 from foleylib import paths
-from foleylib.audio.io import write
 from foleylib.audio.mel import front_end
+from foleylib.commands.outputs import free_files, save
+from foleylib.commands.prompts import check_prompts, read_prompts
 from foleylib.diffusion.condition import Condition
+from foleylib.evaluation.texts import TextCut, cut
 from foleylib.networks import clap as claps
 from foleylib.networks import pipeline as pipelines
 from foleylib.networks import retrieval, vae, vocoder
@@ -30,6 +34,7 @@ from foleylib.stages import bundle
 HELP = "sounds from texts"
 ABOUT = "Sounds from texts, as WAV files. Without --model: the foundation, which the bundle holds."
 BATCH = 64  # texts embedded at once
+LONGEST = 600  # seconds of a clip: memory grows with its square
 LATENT_STEP = 8  # cells: the U-Net halves a latent three times
 
 
@@ -45,11 +50,15 @@ class Model:
 
 @dataclass(frozen=True)
 class Sounds:
-    """Generated clips: waves [shape=(N, T)] in [-1, 1] at a rate (Hz), and a row for each [prompt, number, seed]."""
+    """Generated clips: waves [shape=(N, T)] in [-1, 1] at a rate (Hz), and a row for each [prompt, number, seed].
+
+    `remarks` are sentences on prompts of which the model did not read all.
+    """
 
     waves: np.ndarray
     rate: int
     rows: pd.DataFrame
+    remarks: tuple[str, ...] = ()
 
 
 class _TextHalf:
@@ -134,13 +143,10 @@ def generate(
     seconds : length of a clip, in steps of 0.32 s; that which the model was trained with by default.
     options : solver, steps, guidance, spacing, eta, vocoder, batch_size: what is otherwise than `sampling` in params.yaml.
     """
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not prompts or not all(isinstance(text, str) and text.strip() for text in prompts):
-        raise ValueError("a prompt is empty: give a text, such as 'a dog bark'")
-    if number < 1:
-        raise ValueError(f"number is {number}: ask for one clip at least")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}: give 0 or more")
+    prompts = list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str) else [prompts]
+    check_prompts(prompts, number)
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed}: give 0 or more, below 2 to the power of 63")
     model = model if isinstance(model, Model) else load_model(model, device)
     drawn = settings.load().sampling.changed(**{name: value for name, value in options.items() if value is not None})
     if drawn.steps > model.pipeline.noise["num_train_timesteps"]:
@@ -148,9 +154,13 @@ def generate(
             f"steps {drawn.steps}: the model's noise has {model.pipeline.noise['num_train_timesteps']}; give no more"
         )
     keys = [(text, n) for text in prompts for n in range(number)]
+    if told := cut(model.text.tokenizer, prompts):
+        warnings.warn(told[0], TextCut, stacklevel=2)
     waves = _draw(model, [text for text, _ in keys], clip_seeds(seed, keys), seconds, drawn)
+    if not np.isfinite(waves).all():
+        raise ValueError("the model made sounds that are not finite: lower guidance, or look at the model's weights")
     rows = pd.DataFrame(keys, columns=["prompt", "number"]).assign(seed=seed)
-    return Sounds(waves, model.rate, rows)
+    return Sounds(waves, model.rate, rows, tuple(told))
 
 
 def _draw(model: Model, texts: list[str], seeds: list[int], seconds: float | None, drawn: Sampling) -> np.ndarray:
@@ -171,40 +181,11 @@ def _draw(model: Model, texts: list[str], seeds: list[int], seconds: float | Non
 def _samples(model: Model, seconds: float | None) -> int:
     step = LATENT_STEP * pipelines.vae_ratio(model.pipeline.vae) / 100
     wanted = model.seconds if seconds is None else seconds
-    if not (0 < wanted < np.inf and np.isclose(wanted / step, round(wanted / step), atol=1e-6)):
-        raise ValueError(f"seconds is {wanted:g}: give a multiple of {step:g} s, which the U-Net halves three times")
+    if not (0 < wanted <= LONGEST and np.isclose(wanted / step, round(wanted / step), atol=1e-6)):
+        raise ValueError(
+            f"seconds is {wanted:g}: give a multiple of {step:g} s, which the U-Net halves three times, of {LONGEST} s at most"
+        )
     return round(wanted * model.rate)
-
-
-def save(sounds: Sounds, out: str | Path, *, overwrite: bool = False) -> list[Path]:
-    """Write clips to `out`: the file itself for a single clip and a name that ends in .wav; else a folder, with clips.csv.
-
-    A file that is there already is kept, with an error, unless `overwrite`; nothing is written then.
-    """
-    out = Path(out)
-    _check_name(out, len(sounds.waves))
-    names = [_file_name(row.prompt, row.number) for row in sounds.rows.itertuples()]
-    names = [f"{number:04d}_{name}" if names.count(name) > 1 else name for number, name in enumerate(names)]
-    files = [out] if out.suffix else [out / name for name in names]
-    if (there := [file for file in files if file.exists()]) and not overwrite:
-        raise ValueError(f"{there[0]} is there already; give another name, or --overwrite")
-    for file, wave in zip(files, sounds.waves):
-        write(file, wave, sounds.rate)
-    if not out.suffix:
-        sounds.rows.assign(file=[file.name for file in files]).to_csv(out / "clips.csv", index=False)
-    return files
-
-
-def _check_name(out: Path, clips: int) -> None:
-    if out.suffix and out.suffix.lower() != ".wav":
-        raise ValueError(f"{out}: clips are written as WAV files; give a name that ends in .wav, or a folder")
-    if out.suffix and clips > 1:
-        raise ValueError(f"{out} is one file, and there are {clips} clips: give a folder, without .wav")
-
-
-def _file_name(prompt: str, number: int) -> str:
-    words = re.sub(r"\W+", "_", prompt.lower()).strip("_")[:60] or "clip"
-    return f"{words}_{number}.wav"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -227,24 +208,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    prompts = arguments.prompts + _lines(arguments.prompts_from)
+    prompts = arguments.prompts + ([] if arguments.prompts_from is None else read_prompts(arguments.prompts_from))
     if not prompts:
         raise ValueError("no text is given: name what is to be heard, or a file with --prompts-from")
-    _check_name(arguments.out, len(prompts) * arguments.number)
-    if arguments.out.suffix.lower() == ".wav" and arguments.out.exists() and not arguments.overwrite:
-        raise ValueError(f"{arguments.out} is there already; give another name, or --overwrite")
+    check_prompts(prompts, arguments.number)
+    rows = pd.DataFrame([(text, n) for text in prompts for n in range(arguments.number)], columns=["prompt", "number"])
+    free_files(arguments.out, rows, overwrite=arguments.overwrite)  # before the work is done
     names = ("number", "seed", "seconds", "device", "solver", "steps", "guidance", "vocoder")
-    sounds = generate(prompts, arguments.model, **{name: getattr(arguments, name) for name in names})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TextCut)  # they are among the remarks
+        sounds = generate(prompts, arguments.model, **{name: getattr(arguments, name) for name in names})
     for file in save(sounds, arguments.out, overwrite=arguments.overwrite):
         print(file)
-
-
-def _lines(file: Path | None) -> list[str]:
-    if file is None:
-        return []
-    try:
-        return [line.strip() for line in file.read_text(encoding="utf8").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise ValueError(f"{file}: there is no such file of prompts") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: byte {error.start} is no UTF-8; save the file in that encoding") from None
+    for remark in sounds.remarks:
+        print(f"Note: {remark}", file=sys.stderr)

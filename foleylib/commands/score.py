@@ -1,6 +1,7 @@
 """`foleylib score`: every metric of a folder of sounds against another."""
 
 import argparse
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import torch
 from torch import nn
 
 from foleylib import paths
+from foleylib.commands.outputs import check_folder
 from foleylib.evaluation.folders import DEFAULTS, Options, score_folder
+from foleylib.evaluation.remarks import listed
 from foleylib.networks import clap as claps
 from foleylib.networks import judge
 from foleylib.networks.embedders import Embedder
 from foleylib.params import settings
-from foleylib.report import tables
+from foleylib.report import csv_file, tables
 from foleylib.report.style import metric_label
 from foleylib.runtime import pick_device, weights_sha256, write_csv, write_json
 from foleylib.stages import evaluators as published
@@ -79,15 +82,13 @@ def score(
 
 
 def _captions(file: Path) -> dict[str, str]:
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{file}: cannot be read as a CSV of file and caption ({error})") from None
-    if missing := [column for column in ("file", "caption") if column not in table]:
-        raise ValueError(f"{file}: has no column {missing[0]}; its columns must be file and caption")
+    text = csv_file.checked(file, ["file", "caption"], "give a CSV of file and caption, texts with commas in quotes")
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    if not all(Path(name).name for name in table.file):
+        raise ValueError(f"{file}: a row has no file; name the file of each caption")
     names = table.file.map(lambda name: Path(name).with_suffix("").as_posix())
-    if twice := list(names[names.duplicated()]):
-        raise ValueError(f"{file}: {twice[0]} stands there twice; give each clip one caption")
+    if twice := sorted(set(names[names.duplicated()])):
+        raise ValueError(f"{file}: {listed(twice)} stands there twice; give each clip one caption")
     return dict(zip(names, table.caption))
 
 
@@ -116,6 +117,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.bootstrap < 1 or arguments.seed < 0:
         raise ValueError("--bootstrap must be 1 or more, --seed 0 or more")
+    if arguments.out is not None:
+        check_folder(arguments.out)
     options = DEFAULTS._replace(bootstrap=arguments.bootstrap, seed=arguments.seed)
     told = {name: getattr(arguments, name) for name in ("captions", "paired", "device")}
     scores, card = score(arguments.generated, arguments.against, **told, options=options)
@@ -123,6 +126,8 @@ def run(arguments: argparse.Namespace) -> None:
     if classes := sorted(set(scores["class"]) - {"all", "average", ""}):
         print(f"Scores of {len(classes)} classes are in the table that --out writes.")
     print(f"{card['n']} clips; intervals: {card['interval']}.")
+    for remark in card["remarks"]:
+        print(f"Note: {remark}")
     if arguments.out is not None:
         write_csv(scores, arguments.out / "scores.csv")
         write_json(arguments.out / "card.json", card)

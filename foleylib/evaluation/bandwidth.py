@@ -27,6 +27,8 @@ def _power(wave: np.ndarray, n_fft: int = 2048) -> np.ndarray:
     """Power spectrum [shape=(bins,)], the mean over frames under a Hann window."""
     from scipy.signal import welch
 
+    if np.ndim(wave) != 1 or not len(wave) or not np.isfinite(wave).all():
+        raise ValueError(f"a clip has shape {np.shape(wave)} or is not finite; give (N, T) clips of real sound")
     size = min(n_fft, len(wave))
     return welch(wave.astype(np.float64), window="hann", nperseg=size, detrend=False, scaling="spectrum")[1]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from foleylib.audio.io import AudioError, read
+from foleylib.evaluation.remarks import listed
 
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 
@@ -36,6 +37,18 @@ def _sounds(folder: Path) -> list[Path]:
             f"{folder}: several files of one name, {', '.join(twice)}; clips are paired by name, keep one each"
         )
     return files
+
+
+def left_out(folder: Path) -> list[str]:
+    """What a folder holds beside the sounds that `find` finds: subfolders without sounds, files of other kinds."""
+    inside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
+    folders = [path for path in inside if path.is_dir()]
+    named = {f"{path.name}/" for path in folders if not _sounds(path)}
+    deeper = [path for within in folders for path in sorted(within.iterdir()) if path.name[0] != "."]
+    files = [path for path in inside + deeper if not path.is_dir() and path.suffix.lower() not in SOUNDS]
+    named |= {path.relative_to(folder).as_posix() for path in files}
+    named |= {f"{path.relative_to(folder).as_posix()}/" for path in deeper if path.is_dir()}
+    return [f"{folder.resolve().name} also holds what is not scored: {listed(sorted(named))}."] if named else []
 
 
 def read_clips(

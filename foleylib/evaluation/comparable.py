@@ -17,6 +17,25 @@ def comparable(ours: Mapping, published: Mapping | None) -> bool:
     return all(None not in pair and "" not in pair and str(pair[0]) == str(pair[1]) for pair in pairs)
 
 
+def refuse_unlike(cards: Mapping[str, Mapping]) -> None:
+    """A ValueError where scores that stand in one table are of other reference clips or other weights of an evaluator.
+
+    `cards` are by the file that holds each; one that names no evaluators is of other scores and not asked.
+    """
+    seen = {}  # what a card says -> the file that said it first, and how
+    for file, card in cards.items():
+        if "evaluators" not in card:
+            continue
+        said = {"reference clips": card.get("reference_sha256")}
+        said |= {f"weights of the evaluator {name}": own.get("sha256") for name, own in card["evaluators"].items()}
+        for what, sha256 in said.items():
+            first, known = seen.setdefault(what, (file, sha256))
+            if known != sha256:
+                raise ValueError(
+                    f"{first} and {file} are scores of other {what}, which do not compare: run the evaluate stage again"
+                )
+
+
 def facts_of(card: Mapping, score: Mapping) -> dict:
     """The facts of one of our scores {metric, embedder, seed}, from the card it depends on; those a card lacks are None,
     and all of them where it names no evaluators.

@@ -18,6 +18,8 @@ def nearest(clips: np.ndarray, neighbours: np.ndarray, mask: np.ndarray) -> np.n
         raise ValueError(
             f"clips {shapes[0]}, neighbours {shapes[1]} and mask {shapes[2]}: give (N, D), (N, K, D) and (N, K)"
         )
+    if not (np.isfinite(clips).all() and np.isfinite(neighbours[np.asarray(mask, dtype=bool)]).all()):
+        raise ValueError("clips or neighbours are not finite; look at the sounds they are of")
     similar = np.where(mask, np.einsum("nd,nkd->nk", _unit(clips), _unit(neighbours)), -np.inf).max(axis=1)
     return np.where(mask.any(axis=1), similar, np.nan)
 

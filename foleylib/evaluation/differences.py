@@ -26,6 +26,8 @@ def paired_differences(
         scores = summary[(summary.metric == metric) & (summary.embedder == embedder)]
         scores = scores.pivot(index="seed", columns="run", values="value")
         for run, minus in pairs if len(scores) else ():
+            if lacking := sorted({run, minus} - set(scores)):
+                raise ValueError(f"{', '.join(lacking)}: no {metric} by {embedder} of this run; score it first")
             change = (scores[run] - scores[minus]).dropna()
             interval = statistics.over_seeds(change) if len(change) else [np.nan] * 3
             rows.append((run, minus, metric, *interval, len(change)))

@@ -41,9 +41,10 @@ class Kad(Mmd):
     def __init__(self, x: ArrayLike, y: ArrayLike, *, bandwidth: float | None = None):
         x, y = pooled(x, y)
         bandwidth = float(np.median(pdist(x))) if bandwidth is None else bandwidth
-        if not bandwidth > 0:
+        if not 0 < bandwidth < np.inf:
             raise ValueError(
-                f"bandwidth={bandwidth}: at least half of the reference clips are equal; look at their audio"
+                f"bandwidth={bandwidth}: at least half of the reference clips are equal, or too far apart for a number; look "
+                "at their audio"
             )
         super().__init__(x, y, lambda a, b: np.exp(-cdist(a, b, "sqeuclidean") / (2 * bandwidth**2)))
 
@@ -96,6 +97,8 @@ def kernel_distance(x: ArrayLike, y: ArrayLike, *, seed: int, subsets: int = 100
     """
     x, y = pooled(x, y)
     n, rng = subset_size, np.random.RandomState(seed)
+    if subsets < 1:
+        raise ValueError(f"subsets={subsets}: give 1 or more, of which the distance is the mean")
     if not 2 <= n <= min(len(x), len(y)):
         raise ValueError(f"subset_size={n}: give 2 to {min(len(x), len(y))}, the rows of the smaller set")
     values = []

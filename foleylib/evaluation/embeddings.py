@@ -89,6 +89,18 @@ class Embeddings:
         text = "text" if evaluator == "clap" else f"{evaluator}.text"
         return Evaluated(self[evaluator], self.arrays.get(logits), self.arrays.get(text))
 
+    def sizes(self, reference: Self) -> dict[str, tuple[int, int, int]]:
+        """Of each evaluator the dimensions, and the embeddings of the smallest class here and in the reference, windows
+        counted singly."""
+        found = {}
+        for name in ("judge", "clap", *self.further):
+            rows = [
+                [side.only(label)[name] for label in dict.fromkeys(self.labels)] for side in (self, reference)
+            ]  # of both sides, a class each
+            few = [min(int(np.prod(part.shape[:-1])) for part in side) for side in rows]
+            found[name] = (self[name].shape[-1], *few)
+        return found
+
     def partners(self, generated: Self) -> np.ndarray | None:
         """The row of the clip here that has the id and class of each generated clip; None unless each has one."""
         if "id" not in self.arrays or "id" not in generated.arrays:

@@ -37,6 +37,8 @@ def detected(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
             f"probabilities has shape {np.shape(probabilities)} and thresholds {np.shape(thresholds)}; give (N, frames, C) "
             "and (C,)"
         )
+    if not (np.isfinite(probabilities).all() and np.isfinite(thresholds).all()):
+        raise ValueError("probabilities or thresholds are not finite; look at the clips and at the detector")
     return probabilities.max(axis=1) >= thresholds
 
 

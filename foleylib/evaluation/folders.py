@@ -1,27 +1,27 @@
 """Score any folder of clips against another folder, or against stored statistics, with every metric at hand."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from foleylib.evaluation import clips, stored
+from foleylib.evaluation import clip_sets, remarks, stored
+from foleylib.evaluation.clip_sets import ClipSet, digest, plain
 from foleylib.evaluation.compared import OF_REFERENCE, PAIRS, Compared, all_metrics, conventions
-from foleylib.evaluation.embeddings import Evaluated, described, embed_with, partners_of
+from foleylib.evaluation.embeddings import Evaluated, described, partners_of
 from foleylib.evaluation.frechet import Gaussian
 from foleylib.evaluation.scores import NUMBERS, over_classes
-from foleylib.evaluation.statistics import group_rows
-from foleylib.runtime import weights_sha256
+from foleylib.evaluation.statistics import group_rows, pool
+from foleylib.evaluation.texts import cut
 
 COLUMNS = ["class", "metric", "embedder", "value", "low", "high", "n", "note"]
+NO_INTERVAL = "no interval: each draw of clips would be extrapolated anew"
 NEEDS_CLIPS = "needs the reference's clips; only its statistics are at hand"
-CHUNK = 64  # files read at once
 
 
 class Options(NamedTuple):
@@ -34,26 +34,6 @@ class Options(NamedTuple):
 
 
 DEFAULTS = Options()
-
-
-@dataclass(frozen=True)
-class ClipSet:
-    """A folder of clips by every evaluator; `classes` and `ids` are plain (`_plain`), `shown` are classes as written."""
-
-    shown: list[str]
-    ids: list[str]
-    found: dict[str, Evaluated]
-    sha256: str
-
-    @property
-    def classes(self) -> list[str]:
-        return [_plain(name) for name in self.shown]
-
-    def rows(self, classes: list[str]) -> np.ndarray:
-        """Numbers of the clips of some classes, of all where none is given."""
-        return np.array([i for i, name in enumerate(self.classes) if name in classes or not classes], dtype=int)
-
-
 Statistics = dict[str, dict[str, Gaussian]]  # class, "" for a whole set -> evaluator -> mean and covariance
 
 
@@ -84,25 +64,40 @@ def score_folder(
 
     Returns
     -------
-    DataFrame [class, metric, embedder, value, low, high, n, note] and the card
+    DataFrame [class, metric, embedder, value, low, high, n, note] and the card, whose "remarks" say what may mislead: few or
+    equal clips, a class that one side lacks, other rates
 
     Raises
     ------
     ValueError
         with the list of all files of both folders that are missing, broken, silent or too short; nothing is scored then
     """
-    if not evaluators:
-        raise ValueError("evaluators is empty: give at least one, by name")
+    _check_call(evaluators, captions, options)
     ours, theirs = _read(Path(generated), Path(reference), evaluators, captions)
     if paired and not (isinstance(theirs, ClipSet) and partners_of(theirs.ids, ours.ids) is not None):
         raise ValueError(f"paired: {reference} has not one clip of the same name for each in {generated}")
     scored = [row for name in evaluators for row in _rows_of(name, ours, theirs, paired, options)]
-    return pd.DataFrame(scored)[COLUMNS], _card(ours, theirs, evaluators, paired, options)
+    told = _remarks(ours, theirs, options) + _long_captions(captions, evaluators)
+    card = _card(ours, theirs, evaluators, paired, options) | {"remarks": told}
+    return pd.DataFrame(scored)[COLUMNS], card
+
+
+def _check_call(evaluators: Mapping, captions, options: Options) -> None:
+    if not evaluators:
+        raise ValueError("evaluators is empty: give at least one, by name")
+    if captions is not None and not any(evaluator.reads for evaluator in evaluators.values()):
+        raise ValueError(f"captions are given, but none of {', '.join(evaluators)} reads texts: add one, such as CLAP")
+    for name, least in (("seed", 0), ("bootstrap", 1), ("splits", 1)):
+        value = getattr(options, name)
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise ValueError(f"options.{name} is {value!r}: give a whole number of {least} or more")
+    if not 0 < options.level < 1:
+        raise ValueError(f"options.level is {options.level!r}: give a share between 0 and 1, such as 0.95")
 
 
 def store_statistics(folder: str | Path, evaluators: Mapping, path: str | Path) -> Path:
     """Write the statistics of a folder's clips by every evaluator to an .npz, which `score_folder` takes as reference."""
-    found = _clip_sets([Path(folder)], evaluators, [None])[0].found
+    found = clip_sets.read([Path(folder)], evaluators, [None])[0].found
     return stored.save(path, found, {name: evaluator.sha256 for name, evaluator in evaluators.items()})
 
 
@@ -111,66 +106,26 @@ def _read(generated: Path, reference: Path, evaluators: Mapping, captions) -> tu
         theirs = {"": stored.read(reference, evaluators)}
     elif by_class := stored.challenge(reference):
         files = {name: reference / name / stored.CHALLENGE_FILE for name in by_class}
-        theirs = {_plain(name): stored.read(file, evaluators) for name, file in files.items()}
+        theirs = {plain(name): stored.read(file, evaluators) for name, file in files.items()}
     else:
-        return tuple(_clip_sets([generated, reference], evaluators, [captions, None]))
-    return _clip_sets([generated], evaluators, [captions])[0], theirs
-
-
-def _clip_sets(folders: list[Path], evaluators: Mapping, captions: list[Mapping[str, str] | None]) -> list[ClipSet]:
-    """The clips of several folders, decoded once; refused together, with every file that cannot be used."""
-    sets, problems = [], []
-    for folder, texts in zip(folders, captions):
-        listed = clips.find(folder)
-        ids = ["/".join(filter(None, (_plain(label), path.stem))) for label, path in listed]
-        names = ["/".join(filter(None, (label, path.stem))) for label, path in listed]
-        if texts is not None and (lacking := [name for name in names if name not in texts]):
-            raise ValueError(f"captions has none for {len(lacking)} clips of {folder}: {', '.join(lacking)}")
-        said = None if texts is None else [texts[name] for name in names]
-        parts = []
-        for start in range(0, len(listed), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            read, wrong = clips.read_clips([path for _, path in listed[chunk]], lambda *clip: _fault(*clip, evaluators))
-            problems += wrong
-            if not problems:
-                parts.append(embed_with(evaluators, *zip(*read), texts=said and said[chunk]))
-        if not problems:
-            found = {name: _joined([part[name] for part in parts]) for name in evaluators}
-            sha256 = _digest(f"{id} {weights_sha256(path)}" for id, (_, path) in zip(ids, listed))
-            sets.append(ClipSet([label for label, _ in listed], ids, found, sha256))
-    clips.refuse(problems)
-    return sets
-
-
-def _fault(wave: np.ndarray, rate: int, evaluators: Mapping) -> str | None:
-    """What keeps a clip from being scored."""
-    if not wave.any():
-        return "is silent from end to end; make it again or leave it out of both sets"
-    for name, evaluator in evaluators.items():
-        if round(len(wave) * evaluator.rate / rate) < evaluator.least:
-            least = evaluator.least / evaluator.rate
-            return f"has {len(wave) / rate:.2f} s, and {name} needs {least:.2f} s; make it longer or leave {name} out"
-    return None
-
-
-def _joined(parts: list[Evaluated]) -> Evaluated:
-    logits, text = ([getattr(part, key) for part in parts] for key in ("logits", "text"))
-    windows = [clip for part in parts for clip in part.windows]
-    return Evaluated(windows, *(None if values[0] is None else np.concatenate(values) for values in (logits, text)))
+        return tuple(clip_sets.read([generated, reference], evaluators, [captions, None]))
+    return clip_sets.read([generated], evaluators, [captions])[0], theirs
 
 
 def _rows_of(name: str, ours: ClipSet, theirs: ClipSet | Statistics, paired: bool, options: Options) -> list[dict]:
     """The scores by one evaluator: of the whole set, beside the clips of its classes, of each class, and their mean."""
     known = set(theirs.classes if isinstance(theirs, ClipSet) else theirs)
-    classes = {_plain(label): label for label in ours.shown} if known - {""} else {}
+    classes = {plain(label): label for label in ours.shown} if known - {""} else {}
     classes.pop("", None)
     if lacking := [label for key, label in classes.items() if key not in known]:
         raise ValueError(f"the reference has no class {', '.join(lacking)}; it has {', '.join(sorted(known))}")
-    rows, sizes = [], Counter(ours.classes)
-    if single := [label for key, label in classes.items() if sizes[key] < 2]:
-        raise ValueError(
-            f"class {', '.join(single)} has a single clip, and a score needs two: add to it or leave it out"
-        )
+    for side, clips in (("generated", ours), ("reference", theirs)):
+        sizes = Counter(clips.classes) if isinstance(clips, ClipSet) else {}
+        if single := [label for key, label in classes.items() if sizes.get(key, 2) < 2]:
+            raise ValueError(
+                f"class {', '.join(single)} has a single {side} clip, and a score needs two: add to it or leave it out"
+            )
+    rows = []
     if isinstance(theirs, ClipSet) or "" in theirs:
         rows += _rows("all", list(classes), name, ours, theirs, paired, options)
     elif not classes:
@@ -203,9 +158,12 @@ def _rows(
         reference = theirs["" if shown == "all" else classes[0]][name]
     groups = group_rows(ours.classes[i] for i in mine)
     compared = Compared(reference, generated, groups, options)
-    table = [
-        (metric, interval, "") for metric, interval in all_metrics(compared, whole=shown == "all", partners=partners)
-    ]
+    try:
+        metrics = all_metrics(compared, whole=shown == "all", partners=partners)
+    except ValueError as error:
+        of = "all clips" if shown == "all" else f"class {shown}"
+        raise ValueError(f"{of}, by {name}: {error}") from error
+    table = [(metric, values, NO_INTERVAL if np.isnan(values.low) else "") for metric, values in metrics]
     if isinstance(reference, Gaussian):
         lost = OF_REFERENCE + (("kl",) if generated.logits is not None else ())
         table += [(metric, (np.nan,) * 4, NEEDS_CLIPS) for metric in lost]
@@ -224,7 +182,7 @@ def _card(ours: ClipSet, theirs: ClipSet | Statistics, evaluators: Mapping, pair
             for c, part in theirs.items()
             for n, g in part.items()
         ]
-        reference = {"kind": "statistics", "rows": counts, "sha256": _digest(lines)}
+        reference = {"kind": "statistics", "rows": counts, "sha256": digest(lines)}
     return {
         "n": len(ours.ids),
         "clips_sha256": ours.sha256,
@@ -238,10 +196,37 @@ def _card(ours: ClipSet, theirs: ClipSet | Statistics, evaluators: Mapping, pair
     }
 
 
-def _digest(lines) -> str:
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+def _remarks(ours: ClipSet, theirs: ClipSet | Statistics, options: Options) -> list[str]:
+    """What a reader of these scores has to know of the clips."""
+    clips = isinstance(theirs, ClipSet)
+    told = [*ours.left_out, *(theirs.left_out if clips else [])]
+    told += remarks.of_clips(ours.heard, theirs.heard if clips else None)
+    names = {plain(label): label for label in ours.shown}
+    known = {plain(label): names.get(plain(label), label) for label in (theirs.shown if clips else theirs)}
+    told += remarks.of_classes(names.values(), known.values())
+    scored = [[key] for key in names if key and key in known] or [[]]
+    sizes = {}
+    for name, evaluated in ours.found.items():
+        mine = min(_count(evaluated.at(ours.rows(keys))) for keys in scored)
+        if clips:
+            others = min(_count(theirs.found[name].at(theirs.rows(keys))) for keys in scored)
+        else:
+            counts = [theirs[keys[0] if keys else ""][name].n for keys in scored]
+            others = None if None in counts else min(counts)
+        sizes[name] = (evaluated.points.shape[1], mine, others)
+    return told + remarks.of_sizes(sizes) + remarks.of_draws(options.bootstrap, options.level)
 
 
-def _plain(label: str) -> str:
-    """A class name by its letters and digits alone: "DogBark" and "dog_bark" are one."""
-    return re.sub(r"[^a-z0-9]", "", label.lower())
+def _long_captions(captions: Mapping[str, str] | None, evaluators: Mapping) -> list[str]:
+    """Captions that an evaluator does not read to their end, as far as its tokenizer is at hand."""
+    told = []
+    for name, evaluator in evaluators.items():
+        tokenizer = getattr(getattr(evaluator.model, "clap", None), "tokenizer", None)
+        if captions is not None and tokenizer is not None:
+            told += [f"{name}: {sentence}" for sentence in cut(tokenizer, list(captions.values()))]
+    return told
+
+
+def _count(evaluated: Evaluated) -> int:
+    """Embeddings that a Fréchet distance of these clips is of."""
+    return len(pool(evaluated.windows)[0])

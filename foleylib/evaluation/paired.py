@@ -31,6 +31,10 @@ def paired_scores(
     -------
     list of {metric, embedder, value}
     """
+    if len(partners) != len(generated):
+        raise ValueError(
+            f"{len(partners)} partners of {len(generated)} clips: give the one that belongs to each, in the same order"
+        )
     rows = []
 
     def add(embedder: str, **values: float) -> None:

@@ -40,10 +40,16 @@ def average_fad(reference: dict[str, np.ndarray], labels: np.ndarray, embeddings
     reference : label -> embeddings of the reference clips [shape=(M, D)]
     labels, embeddings : classes [shape=(N,)] and embeddings [shape=(N, D)] of the generated clips
     """
+    if lacking := [label for label in dict.fromkeys(labels) if label not in reference or not len(reference[label])]:
+        raise ValueError(f"the reference has no clips of class {', '.join(lacking)}: add some, or leave the class out")
     return float(np.mean([fad(reference[label], embeddings[labels == label]) for label in dict.fromkeys(labels)]))
 
 
 def judge_hits(clips: Embeddings, judge_labels: Sequence[str]) -> np.ndarray:
     """Whether the judge assigns each clip to its own class [shape=(N,), bool]."""
     index = {label: i for i, label in enumerate(judge_labels)}
+    if unknown := sorted(set(clips.labels) - set(index)):
+        raise ValueError(f"classes {', '.join(map(repr, unknown))} are none of the judge's: {', '.join(judge_labels)}")
+    if not np.isfinite(clips["logits"]).all():
+        raise ValueError("the judge's logits are not finite; look at the clips they are of")
     return clips["logits"].argmax(1) == np.array([index[label] for label in clips.labels])

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from foleylib.evaluation.comparable import comparable, facts_of
+from foleylib.evaluation.comparable import comparable, facts_of, refuse_unlike
 from foleylib.evaluation.compared import PAIRS, Compared, all_metrics, conventions
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.metrics import HEADLINES
@@ -61,6 +61,9 @@ def score(
     present = set(generated.labels)
     if unknown := present - set(judge_labels):
         raise ValueError(f"classes {sorted(unknown)} are none of the judge's: {', '.join(judge_labels)}")
+    for side, clips in (("generated", generated), ("reference", reference)):
+        if few := [label for label in judge_labels if label in present and (clips.labels == label).sum() < 2]:
+            raise ValueError(f"class {', '.join(few)} has fewer than 2 {side} clips, and a score needs 2: add to it")
     whole = _rows("all", reference, generated, **options)
     by_class = [
         _rows(label, reference.only(label), generated.only(label), **options)
@@ -205,6 +208,19 @@ def save_headlines(table: pd.DataFrame, baseline: str, runs: Sequence[str], file
     write_json(file, told)
 
 
+def read(file: Path) -> dict:
+    """What `save` wrote: {headline, card, scores}."""
+    try:
+        content = json.loads(file.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise ValueError(f"{file} is missing; run the evaluate stage first") from None
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read as scores ({error}); run the evaluate stage again") from None
+    if not isinstance(content, dict) or not {"headline", "card", "scores"} <= set(content):
+        raise ValueError(f"{file} lacks the headline, the card or the scores; run the evaluate stage again")
+    return content
+
+
 def headline_of(scores: list[dict]) -> dict[str, float]:
     """The scores of the whole set, and the class averages of KAD, coverage and FAD; each the mean over seeds.
 
@@ -238,9 +254,9 @@ def summarise(
     columns = published[["paper", "table", "row", "class", "metric", "value"]].astype({"table": str})
     numbers = {tuple(key): value for *key, value in columns.itertuples(index=False)}
     known = {(row["paper"], row["table"], row["metric"]): row for row in protocols.to_dict("records")}
-    rows = []
-    for file in files:
-        content = json.loads(file.read_text())
+    rows, contents = [], {file: read(file) for file in files}
+    refuse_unlike({file.relative_to(root).as_posix(): content["card"] for file, content in contents.items()})
+    for file, content in contents.items():
         run = content["card"]["run"]
         if run not in tables:
             raise ValueError(f"{file} scores the run '{run}', which params.yaml no longer has; delete the file")

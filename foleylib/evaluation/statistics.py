@@ -41,6 +41,10 @@ def over_seeds(values: ArrayLike, *, level: float = 0.95) -> tuple[float, float,
 
 def wilson(share: float, n: float, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share of n clips: it stays within [0, 1] and has a width at 0 and 1 too."""
+    if not (0 <= share <= 1 and n > 0 and 0 < level < 1):
+        raise ValueError(
+            f"share={share}, n={n}, level={level}: give a share in [0, 1] of 1 clip or more, a level in (0, 1)"
+        )
     z = norm.ppf((1 + level) / 2)
     middle, shrink = (share + z**2 / (2 * n)) / (1 + z**2 / n), 1 + z**2 / n
     half = z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2) / shrink
@@ -70,6 +74,8 @@ def bootstrap_interval(
     `clips` is their number, or the rows of each class, which are then drawn class by class and keep their numbers.
     """
     strata = [np.arange(clips)] if isinstance(clips, int) else list(clips.values())
+    if not sum(map(len, strata)):
+        raise ValueError("there are no clips: a score needs at least 2, of every class")
     estimate = statistic(np.concatenate(strata))
     draws = _draws(strata, lambda *rows: statistic(np.concatenate(rows)), seed=seed, n_boot=n_boot)
     return _interval(estimate, draws, level=level, recentre=recentre)
@@ -116,6 +122,10 @@ def frechet_bootstrap(
 def pool(x: ArrayLike | Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The rows (R, D) of all clips, in float64, and the number (R,) of the clip of each."""
     parts = [np.asarray(clip, dtype=np.float64).reshape(-1, np.shape(clip)[-1]) for clip in x]
+    if not parts:
+        raise ValueError("there are no clips: a score needs at least 2, of every class")
+    if len(widths := sorted({part.shape[1] for part in parts})) > 1:
+        raise ValueError(f"embeddings of {widths} dimensions: embed all clips with the same model")
     return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
@@ -124,7 +134,9 @@ def _draws(strata: Sequence[np.ndarray], statistic: Callable[..., float], *, see
 
     A loop: `scipy.stats.bootstrap` draws the same rows, but takes 0.2 ms more for each resample of several strata.
     """
-    if (fewest := min(map(len, strata))) < 2:
+    if n_boot < 1:
+        raise ValueError(f"n_boot={n_boot}: an interval needs a draw at least, and bounds that hold some hundred")
+    if (fewest := min(map(len, strata), default=0)) < 2:
         raise ValueError(f"{fewest} clip(s): an interval over clips needs at least 2, of every class")
     rng = np.random.default_rng(seed)
     resamples = ([rows[rng.integers(len(rows), size=len(rows))] for rows in strata] for _ in range(n_boot))
@@ -133,6 +145,8 @@ def _draws(strata: Sequence[np.ndarray], statistic: Callable[..., float], *, see
 
 def _interval(estimate: float, draws: np.ndarray, *, level: float, recentre: bool) -> Interval:
     """Interval of an estimate from its bootstrap draws (n_boot,)."""
+    if not 0 < level < 1:
+        raise ValueError(f"level={level}: give the share of draws that lie inside, such as 0.95")
     if not np.isfinite([estimate, *draws]).all():
         raise ValueError("the statistic is not finite on the clips or on a resample of them; look at it on few clips")
     moved = draws - np.median(draws) + estimate if recentre else draws

@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from foleylib.evaluation.statistics import pool
 
 CHALLENGE_FILE = "gt_embedding.pkl"  # in a folder for each class, as the challenge's evaluator has them
 CHALLENGE_CONVENTION = "fad_dcase"
+ROUNDING = 1e-6  # of float32 numbers, re the largest, in an eigenvalue that is 0
 FLOATS, INTEGERS = 2, 3  # fields of tensorflow.train.Feature
 
 
@@ -45,7 +48,7 @@ def read(path: str | Path, evaluators: Mapping) -> dict[str, Gaussian]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not an .npz of statistics ({error}); store it again") from error
     return {name: _of(path, arrays, name, evaluators) for name in evaluators}
 
@@ -58,16 +61,34 @@ def _of(path: Path, arrays: dict[str, np.ndarray], name: str, evaluators: Mappin
         raise ValueError(f"{path}: no {prefix}mu with {prefix}sigma for {name}; it holds {', '.join(sorted(arrays))}")
     if part["sha256"] is not None and str(part["sha256"]) != evaluators[name].sha256:
         raise ValueError(f"{path}: the statistics of {name} are of weights {part['sha256']}, not of those given")
-    return _checked(path, part["mu"], cov, None if part["n"] is None else int(part["n"]))
+    return _checked(path, part["mu"], cov, part["n"])
 
 
-def _checked(path: Path, mean: np.ndarray, cov: np.ndarray, n: int | None) -> Gaussian:
+def _checked(path: Path, mean: np.ndarray, cov: np.ndarray, n: np.ndarray | int | None) -> Gaussian:
+    """Statistics that a set of clips can have, else an error that names the file."""
+    kinds = {"mean": mean, "covariance": cov} | ({} if n is None else {"number of clips": n})
+    if wrong := [
+        f"{what} of {np.asarray(v).dtype}" for what, v in kinds.items() if np.asarray(v).dtype.kind not in "fiu"
+    ]:
+        raise ValueError(f"{path}: {', '.join(wrong)}: real numbers are wanted; store it again")
     mean, cov = (np.asarray(values, dtype=np.float64) for values in (mean, cov))
-    if mean.ndim != 1 or cov.shape != 2 * mean.shape:
+    if mean.ndim != 1 or not mean.size or cov.shape != 2 * mean.shape:
         raise ValueError(f"{path}: mean {mean.shape} and covariance {cov.shape}; they must be (D,) and (D, D)")
-    if not np.isfinite(mean).all() or not np.allclose(cov, cov.T, atol=1e-6 * np.abs(cov).max()):
-        raise ValueError(f"{path}: a mean that is not finite, or a covariance that is not symmetric; store it again")
-    return Gaussian(mean, (cov + cov.T) / 2, n)
+    if n is not None and (np.ndim(n) or not np.isfinite(n) or n < 2 or n % 1):
+        raise ValueError(
+            f"{path}: the number of clips is {np.asarray(n).tolist()}: one whole number of 2 or more; store it again"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
+        raise ValueError(f"{path}: the mean or the covariance is not finite; store it again")
+    largest = np.abs(cov).max()
+    if not np.allclose(cov, cov.T, atol=1e-6 * largest):
+        raise ValueError(f"{path}: the covariance is not symmetric; store it again")
+    cov = (cov + cov.T) / 2
+    if np.linalg.eigvalsh(cov)[0] < -ROUNDING * largest * len(mean):
+        raise ValueError(
+            f"{path}: the covariance has a negative eigenvalue, which none of real clips has; store it again"
+        )
+    return Gaussian(mean, cov, None if n is None else int(n))
 
 
 def challenge(folder: str | Path) -> dict[str, Gaussian]:

@@ -149,6 +149,8 @@ def select(
     """
     thresholds = checked_thresholds("thresholds", thresholds, list(thresholds))
     check_classes("targets", targets, thresholds)
+    if not thresholds or wanted < 1:
+        raise ValueError(f"wanted={wanted} clips of {len(thresholds)} classes: give 1 or more, and a threshold a class")
     pools = {
         label: Pool(label, wanted, threshold, unit_rows(f"targets of {label}", targets[label]), settings, seed)
         for label, threshold in thresholds.items()

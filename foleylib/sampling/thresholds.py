@@ -68,6 +68,12 @@ def calibrate(
     E, labels, rows = np.asarray(E), np.asarray(labels), []
     if len(labels) != len(E):
         raise ValueError(f"{len(labels)} labels of {len(E)} clips: give a label a clip")
+    if not len(E):
+        raise ValueError("there are no clips to calibrate on: draw some of each class")
+    if not shares or not all(0 < share <= 1 for share in shares) or draws < 1:
+        raise ValueError(
+            f"shares={list(shares)}, draws={draws}: give shares in (0, 1], one at least, and 1 draw or more"
+        )
     classes = list(dict.fromkeys(labels.tolist()))
     check_classes("targets", targets, classes)
     check_classes("reference", reference, classes)
@@ -112,6 +118,8 @@ def _curve(
 def nearest_of_class(E: ArrayLike, labels: Sequence[str]) -> np.ndarray:
     """Cosine similarity of each clip to the nearest other clip of its class [shape=(N,)]; NaN where it is alone."""
     E, labels = unit_rows("clips", E), np.asarray(labels)
+    if len(labels) != len(E):
+        raise ValueError(f"{len(labels)} labels of {len(E)} clips: give a label a clip")
     nearest = np.full(len(E), np.nan)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)

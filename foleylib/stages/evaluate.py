@@ -1,6 +1,5 @@
 """Stage evaluate: the scores of every run against real clips, and one table of all numbers."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from foleylib import paths
 from foleylib.datasets import samples
 from foleylib.datasets.manifest import digest
 from foleylib.evaluation import clips as sounds
-from foleylib.evaluation import scores
+from foleylib.evaluation import remarks, scores
 from foleylib.evaluation.distribution import kad
 from foleylib.evaluation.embeddings import Embeddings, described
+from foleylib.evaluation.remarks import Heard
+from foleylib.evaluation.texts import cut
 from foleylib.networks.unet import load_tuning
 from foleylib.params.runs import PUBLISHED
 from foleylib.params.settings import Params
@@ -59,23 +60,15 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
     """
     manifest, waves = reference(cfg)
     real, clips, embedded = embedders.embed(manifest, waves), {run: {} for run in names}, {}
+    rate = cfg.corpus_of("sampling").rate
+    heard = {"": Heard.of(waves, [rate] * len(waves))}  # the reference, and each seed of each run
     jobs = [(run, seed) for run in names for seed in samples.seeds(paths.clips_of(run))]
     for run, seed in progress(jobs, desc="embed"):
         clips[run][seed], waves = _clips_of(run, seed, cfg)
+        heard[run, seed] = Heard.of(waves, [rate] * len(waves))
         embedded[run, seed] = embedders.embed(clips[run][seed], waves)
 
-    # Scoring is bootstraps on small arrays: every core takes sets of clips.
-    labels = embedders.judge.model.labels
-    score = delayed(scores.score)
-    work = Parallel(n_jobs=-1, return_as="generator")(
-        score(real, E, judge_labels=labels, settings=cfg.evaluate, paired=run in cfg.controls)
-        for (run, _), E in embedded.items()
-    )
-    scored = dict(zip(embedded, progress(work, total=len(jobs), desc="score")))
-
-    clap = {"network": "clap", "convention": "clap"}
-    clap["sha256"] = weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors")
-    used = described({"judge": embedders.judge}) | {"clap": clap} | described(embedders.further)
+    scored, used = _scored(real, embedded, cfg, embedders.judge.model.labels), _described(embedders)
     for run in names:
         rows = [{**row, "seed": seed} for seed in clips[run] for row in scored[run, seed]]
         card = scores.card(
@@ -86,15 +79,54 @@ def evaluate(names: list[str], cfg: Params, embedders: Embedders) -> None:
             reference=digest(manifest),
             evaluators=used,
             paired=any(row["metric"] == "kl_pairs" for row in rows),
-            rate=cfg.corpus_of("sampling").rate,
+            rate=rate,
             device=str(embedders.device),
             settings=cfg.evaluate,
         )
         card["licences"] = licences.on_card(run, cfg)
+        card["remarks"] = _remarks(run, clips, heard, embedded, real, embedders)
         shutil.rmtree(paths.EMBEDDINGS / run, ignore_errors=True)
         for seed in clips[run]:
             embedded[run, seed].save(_embeddings_file(run, seed))
         scores.save(paths.RESULTS / "evaluate" / f"{run}.json", card, rows)
+
+
+def _scored(real: Embeddings, embedded: dict[tuple[str, int], Embeddings], cfg: Params, labels) -> dict:
+    """The scores of each seed of each run. They are bootstraps on small arrays: every core takes sets of clips."""
+    score = delayed(scores.score)
+    work = Parallel(n_jobs=-1, return_as="generator")(
+        score(real, E, judge_labels=labels, settings=cfg.evaluate, paired=run in cfg.controls)
+        for (run, _), E in embedded.items()
+    )
+    return dict(zip(embedded, progress(work, total=len(embedded), desc="score")))
+
+
+def _described(embedders: Embedders) -> dict[str, dict[str, str]]:
+    """What cards say of the evaluators."""
+    clap = {"network": "clap", "convention": "clap"}
+    clap["sha256"] = weights_sha256(paths.FOUNDATION / "clap" / "model.safetensors")
+    return described({"judge": embedders.judge}) | {"clap": clap} | described(embedders.further)
+
+
+def _remarks(
+    run: str,
+    clips: dict[str, dict[int, pd.DataFrame]],
+    heard: dict,
+    embedded: dict[tuple[str, int], Embeddings],
+    real: Embeddings,
+    embedders: Embedders,
+) -> list[str]:
+    """What a reader of a run's scores has to know of its clips, beside those of all runs (`evaluation.remarks`)."""
+    cfg, told = embedders.cfg, {}
+    for seed, manifest in clips[run].items():
+        own = embedded[run, seed]
+        told[seed] = remarks.of_clips(heard[run, seed], heard[""])
+        told[seed] += remarks.of_classes(own.labels, real.labels, embedders.texts.index)
+        told[seed] += remarks.of_sizes(own.sizes(real))
+        told[seed] += cut(embedders.clap.tokenizer, list(manifest.prompt))
+        told[seed] += remarks.of_counts(len(own), [len(table) for of in clips.values() for table in of.values()])
+    trained = [] if run in cfg.controls else remarks.of_seeds(len(told))
+    return remarks.merged(told) + trained + remarks.of_draws(cfg.evaluate.bootstrap, cfg.evaluate.level)
 
 
 def _clips_of(run: str, seed: int, cfg: Params) -> tuple[pd.DataFrame, np.ndarray]:
@@ -185,7 +217,4 @@ def on_validation(cfg: Params, embedders: Embedders) -> pd.DataFrame:
 
 def scores_of(run: str) -> dict:
     """results/evaluate/`run`.json: {headline, card, scores}."""
-    path = paths.RESULTS / "evaluate" / f"{run}.json"
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; run the evaluate stage first")
-    return json.loads(path.read_text())
+    return scores.read(paths.RESULTS / "evaluate" / f"{run}.json")

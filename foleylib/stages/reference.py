@@ -13,7 +13,12 @@ def reference(cfg: Params, split: str | None = None) -> tuple[pd.DataFrame, np.n
     """Real clips of `evaluate.split`, or of another split: manifest, waves [shape=(N, T)]."""
     folder = paths.CLIPS / cfg.sampling.corpus
     manifest = manifests.load(folder)
-    manifest = manifest[manifest.split == (split or cfg.evaluate.split)].reset_index(drop=True)
+    split = split or cfg.evaluate.split
+    manifest = manifest[manifest.split == split].reset_index(drop=True)
+    if not len(manifest):
+        raise ValueError(
+            f"{folder}: no clips of the split {split}; give the corpus some, or name another in evaluate.split"
+        )
     return manifest, manifests.read_waves(folder, manifest)
 
 
