@@ -14,6 +14,7 @@ from foleylib.commands.main import main
 from foleylib.evaluation.folders import Options, score_folder
 from foleylib.networks.embedders import Embedder
 
+NOISE = np.linspace(-1, 1, 3200)
 NET = {"net": BOTH["net"]}
 
 
@@ -231,6 +232,11 @@ def a_shared_clip(root):
     soundfile.write(root / "mine" / "shared.flac", wave, rate, subtype="PCM_16")
 
 
+def with_wave(root, wave):
+    folder(root / "mine", 0), folder(root / "real", 1)
+    soundfile.write(root / "mine" / "other.wav", wave, 16000, subtype="FLOAT")
+
+
 def left_out(root):
     folder(root / "mine", 0), folder(root / "real", 1)
     (root / "mine" / "song.m4a").write_bytes(b"x")
@@ -256,6 +262,11 @@ CARDS = [
     ("equal", equal_clips, "2 of 11 generated clips are equal to another one, sample for sample."),
     ("equal-real", equal_real_clips, "2 of 11 reference clips are equal to another one, sample for sample."),
     ("shared", a_shared_clip, "1 of 11 generated clips are clips of the reference, sample for sample."),
+    (
+        "beyond-full-scale",
+        lambda r: with_wave(r, NOISE * 100),
+        "1 of 11 generated clips go beyond full scale, up to 100.",
+    ),
     ("left-out", left_out, "mine also holds what is not scored: older/, older/deep/, song.m4a."),
     ("empty-class", empty_class, "mine also holds what is not scored: Keyboard/."),
     (
@@ -281,7 +292,7 @@ CARDS = [
     (
         "other-length",
         lambda r: (folder(r / "mine", 0, seconds=0.2), folder(r / "real", 1, seconds=lambda i: 0.2 + 0.1 * (i % 2))),
-        "The generated clips last 0.2 s, those of the reference 0.2 to 0.3 s: scores also hear that.",
+        "The generated clips last 0.20 s, those of the reference 0.20 to 0.30 s: scores also hear that.",
     ),
     (
         "few",
