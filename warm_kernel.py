@@ -43,6 +43,8 @@ LIBRARIES = [
     "transformers.models.speecht5.modeling_speecht5",
 ]
 GPUS = ("nvidiactl", "dxg", "kfd")  # of NVIDIA, in Windows' Linux, of AMD
+# Of hundreds of settings and files those settings that differ, and the scores.
+READABLE = ("--only-changed", "--drop", ".*/")
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel draws with: read when matplotlib is imported
 
 
@@ -81,8 +83,14 @@ def before(*command: str) -> None:
             experiment.check(command)
         except ValueError as error:
             sys.exit(f"{error}\nNothing was run and no output was touched.")
-    if runs_stages and sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPUS):
+    if runs_stages and "--dry" in command:
+        # A plan has what follows from a stage too, and does not stop where what that stage makes is not there yet.
+        command += ("--force-downstream",)
+    elif runs_stages and sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPUS):
         start(Path(tempfile.mkdtemp(prefix="warm_kernel_")))
+    elif command == ("dvc", "exp", "show"):
+        command += READABLE
+        print(*command, file=sys.stderr)
     os.execvp(command[0], command)
 
 
@@ -125,6 +133,7 @@ def become_kernel(connection: socket.socket) -> None:
     sys.path[0] = request["folder"]
     # With a parent to watch, a kernel does not tell how it would be stopped by hand.
     sys.argv = ["ipykernel_launcher", "-f", *request["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}"]
+    sys.argv.append("--IPKernelApp.log_level=ERROR")  # not that its port, of this machine alone, is without encryption
     for file, standard in zip(files, (1, 2)):
         os.dup2(file, standard)
     connection.sendall(str(os.getpid()).encode())

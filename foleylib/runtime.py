@@ -1,9 +1,12 @@
 """What every layer needs: the device, seeded generators, hashes, fingerprints, weights, atomic files, progress bars."""
 
+import atexit
 import hashlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -23,6 +26,28 @@ def pick_device(name: str = "auto"):
             "device is 'cuda', but torch sees no CUDA device: set device to 'auto' or 'cpu' in params.yaml"
         )
     return torch.device("cuda" if name in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
+
+
+def process() -> tuple[int, int]:
+    """The number of this process and how many there are, under torchrun; (0, 1) without."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def own_folder(folder: Path) -> Path:
+    """`folder` in the main process, which alone writes there; in the others of torchrun one that vanishes with them."""
+    if process()[0] == 0:
+        return folder
+    aside = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, aside, ignore_errors=True)
+    return aside / folder.name
+
+
+def wait_for_all() -> None:
+    """Wait until every process of torchrun is here, so that what the main one has written can be read."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def step_generator(device, *key: int):
@@ -154,7 +179,8 @@ def in_parallel(
     On the CPU several calls run side by side in `jobs` processes (-1: as many as there are cores), each on one thread: small
     networks gain little from a second one (benchmarks/README.md), and the numbers are the same for any number of
     processes and cores. With -1, calls that would leave cores idle in a second round run all at once: three on two
-    cores take the time of one and a half. On a GPU they run one after another, as does a single call, on all threads.
+    cores take the time of one and a half. On a GPU they run one after another, as does a single call, on all threads;
+    so they do under torchrun, whose processes share the work of each.
 
     On Linux the processes are forks, which have libraries and context already. Elsewhere forks are not safe, and where
     torch has device threads, autograd does not work in the forks of a process that has used it: there they start anew, and
@@ -172,7 +198,7 @@ def in_parallel(
         known = setup() if context is None else context
         return [function(known, *call) for call in progress(calls, desc=desc, disable=len(calls) < 2)]
 
-    if pick_device(device).type != "cpu" or len(calls) < 2:
+    if pick_device(device).type != "cpu" or len(calls) < 2 or process()[1] > 1:
         return in_turn()
     import joblib
 

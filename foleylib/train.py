@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from foleylib.runtime import pick_device, progress, save_atomically, step_generator
+from foleylib.runtime import pick_device, process, progress, save_atomically, step_generator
 
 Terms = dict[str, torch.Tensor]
 Loss = Callable[[nn.Module, dict, torch.Generator], Terms]
@@ -47,8 +47,9 @@ class Job:
     precision: str = "float32"
 
     def forget(self) -> None:
-        """Drop the resumable state, once the final weights are saved."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        """Drop the resumable state, once the final weights are saved; of several processes the main one does."""
+        if process()[0] == 0:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def fit(
@@ -73,6 +74,10 @@ def fit(
     validate : returns scalars for the history, called with the averaged weights in place.
     best : the scalar of `validate` by whose least value the weights are chosen; without, they are the last.
 
+    Under torchrun every process trains the same module on its share of each step's clips and ends with the same weights
+    and statistics; the main one alone writes checkpoints, and its validation is that of all. Losses over pairs of clips
+    see those of all processes by `gathered`.
+
     Returns
     -------
     One row a step: step, every loss term, the norm of the gradient, validation; no clock, so that reruns are exact.
@@ -81,9 +86,14 @@ def fit(
     if n < 1:
         raise ValueError("there is no training clip: check the corpus' train split")
     accelerator = _accelerator(job)
+    _check_shares(settings, accelerator)
     sides = {name: _Side(trainable, settings, accelerator) for name, trainable in trainables.items()}
     state_file = job.scratch / "state.pt"
     first, history, kept = _resume(sides, state_file)
+    if _of_main(first, accelerator) != first:
+        raise ValueError(
+            f"{state_file}: not every process sees the same; put scratch/ on a disk that all of them share"
+        )
 
     with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
         bar = {"desc": job.scratch.parent.name, "initial": first, "total": settings.steps}
@@ -100,7 +110,7 @@ def fit(
             # Validation with the averaged weights, and a checkpoint.
             done = step + 1
             if validate is not None and (done % settings.validate_every == 0 or done == settings.steps):
-                row |= _with_averages(sides, validate)
+                row |= _of_main(_with_averages(sides, validate), accelerator)
                 if best is not None and row[f"val_{best}"] <= min(r.get(f"val_{best}", math.inf) for r in history):
                     kept = {name: side.averaged() for name, side in sides.items()}
             if done % settings.checkpoint_every == 0 and done < settings.steps and accelerator.is_main_process:
@@ -116,6 +126,38 @@ def _accelerator(job: Job):
 
     mixed = "no" if job.precision == "float32" else job.precision
     return Accelerator(cpu=pick_device(job.device).type == "cpu", mixed_precision=mixed)
+
+
+def _check_shares(settings, accelerator) -> None:
+    """Processes with unequal shares of a step would weigh its clips differently."""
+    count = accelerator.num_processes
+    if settings.batch_size % count:
+        raise ValueError(f"batch_size {settings.batch_size}: no multiple of the {count} processes; give one that is")
+
+
+def _of_main(value, accelerator):
+    """What the main process has of a value, in all processes."""
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
+
+
+def gathered(values: torch.Tensor | list):
+    """What all processes of torchrun have in place of `values`, one process after the other; `values` itself without.
+
+    Tensors are joined along their first axis, of which each process has as much; gradients go back to where each part
+    came from. Lists are joined.
+    """
+    count = process()[1]
+    if count == 1 or not torch.distributed.is_initialized():
+        return values
+    if torch.is_tensor(values) and values.is_floating_point():
+        from torch.distributed.nn.functional import all_gather
+
+        return torch.cat(all_gather(values))
+    parts = [None] * count
+    torch.distributed.all_gather_object(parts, values.cpu() if torch.is_tensor(values) else values)
+    return torch.cat(parts).to(values.device) if torch.is_tensor(values) else [own for part in parts for own in part]
 
 
 def batch_indices(seed: int, step: int, n: int, batch: int) -> np.ndarray:
@@ -198,11 +240,20 @@ class _Side:
                 f"loss or gradient is not finite at step {step}: {logged}; lower the learning rate"
             )
 
-        # Update the weights and their average.
+        # Update the weights and their average, and what batch norms have seen: each process saw clips of its own.
         self.optimizer.step()
+        if self.accelerator.num_processes > 1:
+            self._share_statistics()
         if self.ema is not None:
             self.ema.step(self.weights)
         return logged
+
+    def _share_statistics(self) -> None:
+        """Give running statistics their mean over the processes."""
+        for buffer in self.trainable.module.buffers():
+            if buffer.is_floating_point():
+                torch.distributed.all_reduce(buffer)
+                buffer /= self.accelerator.num_processes
 
     def _weight(self, name: str) -> float:
         weights = self.trainable.weights

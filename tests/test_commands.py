@@ -7,17 +7,21 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from foleylib import paths
 from foleylib.commands import generate as generating
+from foleylib.commands import pictures as drawing
 from foleylib.commands.generate import generate, load_model, save
 from foleylib.commands.main import main
 from foleylib.commands.models import models
 from foleylib.commands.score import score
+from foleylib.datasets import samples
 from foleylib.networks import clap as claps
 from foleylib.networks import pipeline as pipelines
 from foleylib.params import settings
+from foleylib.runtime import weights_sha256
 
 QUICK = {"steps": 2, "solver": "dpm++"}
 
@@ -231,3 +235,39 @@ def test_what_score_cannot_do_is_one_sentence(arguments, sentence, folders, tmp_
     status, out, said = told(capsys, "score", *arguments, "-o", "scores")
     assert status == 1 and sentence in said and "Traceback" not in said and not out
     assert not (tmp_path / "scores").exists()
+
+
+# The pictures of README.md.
+
+
+@pytest.fixture
+def sampled(tmp_path, monkeypatch):
+    """Clips of the two runs that are shown; the scores are the committed ones."""
+    noise = np.random.default_rng(0).normal(size=(6, 20480)).astype(np.float32) * 0.1
+    labels = ["DogBark", "Footstep", "GunShot", "Keyboard", "Rain", "Rain"]
+    rows = [{"id": f"{i}", "label": label, "target": 0, "prompt": label, "seed": 0} for i, label in enumerate(labels)]
+    for run in drawing.HEARD:
+        samples.write(tmp_path / run / "0", pd.DataFrame(rows), noise, 16000)
+    monkeypatch.setattr(paths, "SAMPLES", tmp_path)
+    monkeypatch.setattr(paths, "CONTROLS", tmp_path)
+    return tmp_path
+
+
+def test_pictures_are_made_from_the_last_results(sampled):
+    assert main(["pictures", "-o", str(sampled / "out")]) == 0
+    for name in ("spectrograms", "results"):
+        with Image.open(sampled / "out" / f"{name}.png") as picture:
+            assert picture.text[drawing.MADE_FROM] == weights_sha256(paths.RESULTS / "summary.csv")
+            assert min(picture.size) > 200 and np.asarray(picture).std() > 1
+
+
+def test_pictures_are_the_same_bytes_again(sampled):
+    first, second = (drawing.pictures(sampled / out) for out in ("one", "two"))
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+
+
+def test_pictures_without_results_say_which_stage_makes_them(sampled, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "RESULTS", sampled / "none")
+    assert main(["pictures", "-o", str(sampled / "out")]) == 1
+    assert "summary.csv: no such file; run ./run dvc repro evaluate first" in capsys.readouterr().err
+    assert not (sampled / "out").exists()

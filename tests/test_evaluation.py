@@ -176,9 +176,29 @@ def test_file_of_a_run(tmp_path):
     whole = {row["metric"]: row for row in reversed(rows) if row["class"] == "all"}
     assert content["headline"]["kad"] == pytest.approx(whole["kad"]["value"], abs=1e-6)  # the judge's
     assert content["headline"]["fad"] == pytest.approx(whole["fad"]["value"], abs=1e-6)
+
+
+def test_headlines_are_means_of_the_averages_over_seeds(tmp_path):
+    written = [
+        ("base", "average", "kad", "judge", 1.0, 0),
+        ("base", "average", "kad", "judge", 1.0, 0),  # of a second table
+        ("base", "average", "kad", "judge", 2.0, 1),
+        ("base", "average", "kad", "clap", 9.0, 0),
+        ("base", "all", "kad", "judge", 9.0, 0),
+        ("base", "average", "clap_score", "clap", 0.123456, 0),
+        ("other", "average", "kad", "judge", 3.0, 0),
+        ("other", "average", "clap_score", "clap", 0.5, 0),
+        ("other", "average", "density", "judge", 9.0, 0),
+        ("third", "average", "kad", "judge", 4.0, 0),
+    ]
+    summary = pd.DataFrame(written, columns=["run", "class", "metric", "embedder", "value", "seed"])
+    table = scores.headlines(summary)
+    assert list(table.columns) == ["run", "kad", "clap_score"] and table.run.tolist() == ["base", "other", "third"]
+    assert table.kad.tolist() == [1.5, 3.0, 4.0] and np.isnan(table.clap_score[2])
     for _ in range(2):  # the second time over what is there
-        scores.save_headlines([file], tmp_path / "metrics")
-        assert json.loads((tmp_path / "metrics" / "ldm.json").read_text()) == content["headline"]
+        scores.save_headlines(table, "base", ["other", "base"], tmp_path / "headline.json")
+        told = json.loads((tmp_path / "headline.json").read_text())
+        assert list(told.items()) == [("base", {"kad": 1.5, "clap_score": 0.1235}), ("other", {"kad": 3.0})]
 
 
 def test_summary_joins_published_numbers(tmp_path):

@@ -156,6 +156,17 @@ def test_a_setting_reruns_what_it_concerns(smoke, edited, change):
         assert stale(repo) == expanded(STALE_SETTINGS[change], repo)
 
 
+def test_the_plan_of_an_ablation_has_its_score_and_no_other_training(smoke, edited):
+    """What `./run dvc repro --dry` tells after an edit of one system: all on the way from it to its score, and that alone."""
+    plan = [sys.executable, "warm_kernel.py", "before", "dvc", "repro", "--dry", "evaluate"]
+    assert "Running stage" not in run(smoke, *plan)
+    old = "tuning: {corpus: foley, init: ldm, tuning: true"
+    assert (smoke / "params.yaml").read_text().count(old) == 1
+    edited("params.yaml", lambda text: text.replace(old, f"{old}, prompts: label"))
+    planned = set(re.findall(r"Running stage '(\S+)'", run(smoke, *plan)))
+    assert planned == {"finetune@tuning", "sample@tuning", "thresholds", "selection@tuning_filter", "evaluate"}
+
+
 def test_the_graph_is_small_and_every_stage_wrote_its_report(smoke, repo):
     commands = [stage.cmd for stage in repo.index.stages]
     reports = {re.search(r"reports/(\S+)\.ipynb", command).group(1) for command in commands}

@@ -1,13 +1,16 @@
 """The README's numbers are those of the committed results/summary.csv, whatever was run since: commit them together."""
 
+import hashlib
 import io
 import re
 import subprocess
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from foleylib import paths
+from foleylib.commands import pictures
 from foleylib.params import settings as params
 from foleylib.report import tables
 
@@ -28,6 +31,18 @@ def test_results_are_those_of_the_committed_run():
     for run, cells in zip(found, tables.headlines(summary, list(found)).to_numpy().tolist()):
         printed = [cell.replace("\N{NO-BREAK SPACE}", " ").replace("-", "\N{MINUS SIGN}") for cell in cells]
         assert found[run] == printed, run
+
+
+@pytest.mark.parametrize("name", ["spectrograms", "results"])
+def test_pictures_are_those_of_the_committed_run(name):
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:{pictures.MADE_FROM}"], cwd=paths.ROOT, capture_output=True, check=True
+    )
+    with Image.open(paths.ROOT / "docs" / "pictures" / f"{name}.png") as picture:
+        made_from = picture.text[pictures.MADE_FROM]
+    assert made_from == hashlib.sha256(shown.stdout).hexdigest(), (
+        "run ./run foleylib pictures, and commit both together"
+    )
 
 
 DOCUMENTS = [paths.ROOT / "README.md", *sorted((paths.ROOT / "docs").glob("*.md"))]

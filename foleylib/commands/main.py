@@ -3,9 +3,16 @@
 import argparse
 import sys
 
-from foleylib.commands import generate, models, score, site
+from foleylib.commands import corpus, generate, models, pictures, score, site
 
-COMMANDS = {"generate": generate, "score": score, "models": models, "site": site}
+COMMANDS = {
+    "generate": generate,
+    "score": score,
+    "corpus": corpus,
+    "models": models,
+    "site": site,
+    "pictures": pictures,
+}
 
 
 def parser() -> argparse.ArgumentParser:

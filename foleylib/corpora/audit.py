@@ -50,12 +50,30 @@ def audit(out: str | Path):
     frame = pd.concat([manifest[["id", "split", "label", "rate"]], measured], axis=1)
 
     splits, ids = manifest.split.to_numpy(), manifest.id.to_numpy()
-    exact = _exact_duplicates(hashes, splits)
-    near = _near_duplicates(_Prints(part, len(manifest)), splits, np.flatnonzero(exact < 0))
-    frame["duplicate_of"] = [ids[i] if i >= 0 else "" for i in np.where(exact >= 0, exact, near)]
-    frame["duplicate_kind"] = np.where(exact >= 0, "exact", np.where(near >= 0, "near", ""))
+    earlier, frame["duplicate_kind"] = duplicates(hashes, _Prints(part, len(manifest)), splits)
+    frame.insert(len(frame.columns) - 1, "duplicate_of", [ids[i] if i >= 0 else "" for i in earlier])
     part.forget()
     return frame
+
+
+def measure(wave: np.ndarray, rate: int, source_clipped: float = 0.0) -> tuple[dict[str, float], np.ndarray]:
+    """The levels of a clip [shape=(T,)], by the names in `LEVELS`, and its fingerprint [shape=(1024,), float32]."""
+    power = _power(wave)
+    own = _levels(wave, rate, source_clipped)
+    own["effective_bandwidth_hz"] = effective_bandwidth(power.mean(axis=0), rate)
+    return own, _fingerprint(power).astype(np.float32)
+
+
+def duplicates(hashes, prints, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each clip the number of an earlier one that is the same, -1 without, and how they are: "exact", "near" or "".
+
+    `hashes` are of the samples, `prints[rows]` fingerprints [shape=(len(rows), 1024)]. One of another split comes before one
+    of the same.
+    """
+    exact = _exact_duplicates(hashes, splits)
+    near = _near_duplicates(prints, splits, np.flatnonzero(exact < 0))
+    kinds = np.where(exact >= 0, "exact", np.where(near >= 0, "near", ""))
+    return np.where(exact >= 0, exact, near), kinds
 
 
 def _measure(out: Path, manifest, part: Resumable) -> None:
@@ -67,10 +85,7 @@ def _measure(out: Path, manifest, part: Resumable) -> None:
             levels, prints = [], np.zeros((len(rows), CELLS * CELLS), dtype=np.float32)
             waves = (wave for batch in iter_waves(out, rows) for wave in batch)
             for i, (wave, rate, source_clipped) in enumerate(zip(waves, rows.rate, rows.source_clipped)):
-                power = _power(wave)
-                prints[i] = _fingerprint(power)
-                own = _levels(wave, rate, source_clipped)
-                own["effective_bandwidth_hz"] = effective_bandwidth(power.mean(axis=0), rate)
+                own, prints[i] = measure(wave, rate, source_clipped)
                 levels.append([own[name] for name in LEVELS])
                 bar.update()
             part.write("levels", start, np.array(levels, dtype=np.float64), len(manifest))

@@ -6,12 +6,14 @@ import string
 from collections import Counter, defaultdict
 
 from foleylib.corpora.left_out import check_left_out
+from foleylib.corpora.rows import named
 from foleylib.corpora.sources import CLASSES, DCASE_PROMPTS, read_clips
 from foleylib.corpora.synth import captions, render
 from foleylib.datasets.manifest import SYNTHETIC, CorpusError
 from foleylib.params.corpora import Corpus
 
 SPLITS = ("train", "val", "test")
+LEAST = 4  # recordings of a class that can be split
 OFFSETS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # number of a split's first synthetic clip
 
 
@@ -141,8 +143,13 @@ def _recorded(settings: Corpus) -> tuple[list[dict], list[str], list[dict]]:
         clips, asked = by_fold(clips, settings.folds), settings.folds
     elif all("split" in clip for clip in clips):
         clips, asked = by_column(clips), {}
-    else:
+    elif settings.split_fractions is not None:
         clips, asked = by_hash(clips, settings.split_fractions, settings.seed), settings.split_fractions
+    else:
+        clips, asked = (
+            by_class([clip for clip in clips if wanted is None or clip["label"] in classes], settings.seed),
+            {},
+        )
     clips = [clip for clip in clips if wanted is None or clip["label"] in classes]
     empty = [split for split, share in asked.items() if share and split not in {clip["split"] for clip in clips}]
     if empty or not clips:
@@ -214,9 +221,37 @@ def by_hash(clips: list[dict], fractions: dict[str, float], seed: int) -> list[d
     return [{"split": _hashed_split(clip["source_group"], fractions, seed), **clip} for clip in clips]
 
 
+def by_class(clips: list[dict], seed: int) -> list[dict]:
+    """Split the source groups of each class: a fifth of them, and at least two, for testing, a fifth for validation, the
+    others for training. Which, is drawn by a seeded hash of their name.
+
+    Where few clips are to be in every split, this is surer than `by_hash`, whose shares hold on average alone. A group with
+    clips of several classes counts in that of the first.
+    """
+    groups, split_of = defaultdict(list), {}
+    for group, label in {clip["source_group"]: clip["label"] for clip in reversed(clips)}.items():
+        groups[label].append(group)
+    few = [f"{label or 'clips'} {len(names)}" for label, names in groups.items() if len(names) < LEAST]
+    if few:
+        raise CorpusError(
+            f"too few recordings to split: {named(sorted(few))}; give at least {LEAST} of each class (two to test, one to "
+            "validate, one to train), or a column `split`"
+        )
+    for names in groups.values():
+        names.sort(key=lambda group: _draw(group, seed))
+        tested, validated = max(2, round(len(names) / 5)), max(1, round(len(names) / 5))
+        parts = ["test"] * tested + ["val"] * validated + ["train"] * (len(names) - tested - validated)
+        split_of |= dict(zip(names, parts))
+    return [{**clip, "split": split_of[clip["source_group"]]} for clip in clips]
+
+
+def _draw(group: str, seed: int) -> float:
+    """A number in [0, 1) that hangs on the group's name and the seed alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2**64
+
+
 def _hashed_split(group: str, fractions: dict[str, float], seed: int) -> str:
-    draw = int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2**64
-    edge = 0.0
+    draw, edge = _draw(group, seed), 0.0
     for split in SPLITS:
         edge += fractions.get(split, 0.0)
         if draw < edge:

@@ -3,11 +3,13 @@
 import csv
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from foleylib.datasets.manifest import CorpusError
 
 AUDIO = (".wav", ".flac", ".ogg", ".mp3")
+SHOWN = 20  # of what is wrong, by name; the others are counted
 
 
 def clip_row(source: str, label: str, *, group: str, licence: str = "unknown") -> dict:
@@ -20,6 +22,12 @@ def clip_row(source: str, label: str, *, group: str, licence: str = "unknown") -
         "source_group": group,
         "licence": licence,
     }
+
+
+def named(names: Sequence[str]) -> str:
+    """At most 20 of what an error is about, and how many more there are: "a, b and 3 more"."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_sound(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
@@ -15,6 +14,7 @@ from scipy.stats import norm
 from foleylib.evaluation.comparable import comparable, facts_of, refuse_unlike
 from foleylib.evaluation.compared import PAIRS, Compared, all_metrics, conventions
 from foleylib.evaluation.embeddings import Embeddings
+from foleylib.evaluation.metrics import HEADLINES
 from foleylib.evaluation.quick import judge_hits
 from foleylib.evaluation.statistics import Interval, group_rows, wilson
 from foleylib.params.runs import Evaluate
@@ -185,12 +185,27 @@ def _written(value):
     return value
 
 
-def save_headlines(files: list[Path], out: Path) -> None:
-    """The headline numbers alone of what `save` wrote, a file each in `out`: what `dvc metrics show` and `diff` print."""
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    for file in files:
-        write_json(out / file.name, read(file)["headline"])
+def headlines(summary: pd.DataFrame) -> pd.DataFrame:
+    """The headline metrics of every run, means over classes and training seeds, of what `summarise` returns.
+
+    Returns
+    -------
+    DataFrame [run, and a column for each of `HEADLINES` that the summary has]
+    """
+    rows = summary[summary["class"] == "average"].drop_duplicates(["run", "metric", "embedder", "seed"])
+    rows = rows[[HEADLINES.get(metric) == embedder for metric, embedder in zip(rows.metric, rows.embedder)]]
+    means = rows.groupby(["run", "metric"], sort=False).value.mean().unstack()
+    return means.reindex(columns=[name for name in HEADLINES if name in means]).reset_index().rename_axis(columns=None)
+
+
+def save_headlines(table: pd.DataFrame, baseline: str, runs: Sequence[str], file: Path) -> None:
+    """Write the few numbers that `dvc exp show`, `dvc metrics show` and the diffs print, {run: {metric: value}}: all of the
+    baseline's in a table of `headlines`, and the first metric of each of `runs`."""
+    numbers = table.set_index("run").round(4)
+    told = {baseline: numbers.loc[baseline].dropna().to_dict()}
+    first = numbers.columns[0]
+    told |= {run: {first: numbers.loc[run, first]} for run in runs if run != baseline}
+    write_json(file, told)
 
 
 def read(file: Path) -> dict:

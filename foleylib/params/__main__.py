@@ -1,4 +1,4 @@
-"""``python -m foleylib.params smoke`` writes the differences of params/smoke.yaml onto params.yaml, comments kept."""
+"""``python -m foleylib.params smoke`` writes the differences of params/smoke.yaml onto params.yaml, whose comments are kept."""
 
 import sys
 

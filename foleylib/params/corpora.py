@@ -56,7 +56,9 @@ class Corpus(Section):
         default_factory=dict
     )  # of a scene; 1 if not given
     folds: dict[Literal["train", "val", "test"], list[Positive]] | None = None
-    split_fractions: dict[Literal["train", "val", "test"], Share] | None = None
+    split_fractions: dict[Literal["train", "val", "test"], Share] | None = (
+        None  # a fifth of each class to test and validate
+    )
     rate: Literal[16000, 24000, 32000, 48000]
     rates: list[Literal[16000, 24000, 32000, 48000]] | None = None  # of its features, resampled; its own without
     seconds: Annotated[float, Field(gt=0, le=60)]
@@ -81,7 +83,7 @@ class Corpus(Section):
     def _has_what_its_kind_needs(self):
         needs = {"synthetic": "clips_per_class", "esc50": "folds", "urbansound8k": "folds"}
         need = needs.get(self.kind, "split_fractions")
-        own_splits = self.kind == "audiocaps" or (self.kind == "synthetic" and self.scenes is not None)
+        own_splits = self.kind in ("audiocaps", "folder") or (self.kind == "synthetic" and self.scenes is not None)
         if getattr(self, need) is None and not own_splits:
             raise ValueError(
                 f"a corpus of kind '{self.kind}' needs '{need}'" + " or 'scenes'" * (self.kind == "synthetic")

@@ -131,6 +131,21 @@ def metric_bars(
     return figure
 
 
+def headlines(
+    summary: pd.DataFrame, *, metrics: Sequence[str], runs: Sequence[str], display: Displays = None
+) -> Figure:
+    """Class averages of one embedder as points with their intervals, a panel for each metric, one line per run and one
+    point per training seed."""
+    figure, axes = panels(len(metrics), columns=4, width=3.6, height=0.8 + 0.3 * len(runs), sharey=True)
+    for axis, metric in zip(axes, metrics):
+        rows = select(summary, metric=metric, runs=runs, classes=["average"])
+        for line, run in enumerate(runs):
+            _points(axis, line, rows[rows.run == run], shown(run, display).colour)
+        axis.set(xlabel=metric_label(metric))
+    name_rows(axes[0], [shown(run, display).name for run in runs])
+    return figure
+
+
 def _points(axis: Axes, line: int, rows: pd.DataFrame, colour: str, *, spread: float = 0.2) -> None:
     """On one line of the axis a point with its interval for each row (a seed)."""
     offsets = np.linspace(-spread, spread, len(rows)) if len(rows) > 1 else np.zeros(1)

@@ -17,7 +17,7 @@ from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params.corpora import Corpus
 from foleylib.params.settings import Params
-from foleylib.runtime import pick_device, weights_sha256, write_json
+from foleylib.runtime import own_folder, pick_device, wait_for_all, weights_sha256, write_json
 
 # Settings of a section, or of a section within it, that do not change the size of the weights: a bundled part may differ
 # in them.
@@ -112,16 +112,18 @@ def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> No
     _cast(out, torch.float32)
 
 
-def make(name: str, section, corpus: Corpus, out: Path, train: Callable[[], None]) -> pd.DataFrame:
-    """Make `out`, a part that is no part of the foundation, from the bundle or by `train()`; returns its training history.
+def make(name: str, section, corpus: Corpus, out: Path, train: Callable[[Path], None]) -> pd.DataFrame:
+    """Make `out`, a part that is no part of the foundation, from the bundle or by `train(out)`; returns its training history.
 
     `section`, named `name` in the settings, says which in its `source`; the bundle has the part under the name of `out`.
     """
+    out = own_folder(out)
     shutil.rmtree(out, ignore_errors=True)
     if section.source == "bundled":
         copy_bundled(out.name, section, name, corpus, out)
     else:
-        train()
+        train(out)
+    wait_for_all()
     return history_of(out)
 
 

@@ -15,7 +15,7 @@ from foleylib.networks import clap
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
 from foleylib.stages import foundation
-from foleylib.train import Job, Terms, Trainable, fit
+from foleylib.train import Job, Terms, Trainable, fit, gathered
 
 
 def make(cfg: Params) -> pd.DataFrame:
@@ -120,7 +120,7 @@ def fit_clap(settings, waves, texts: pd.DataFrame, job: Job, *, rate: int, start
                 batch["prompts"], batch["captions"], chosen.tolist(), plain.tolist()
             )
         ]
-        same = described(batch["caption_ids"], chosen, batch["prompt_ids"], plain)
+        same = described(*map(gathered, (batch["caption_ids"], chosen, batch["prompt_ids"], plain)))
         return contrastive_terms(module, waves, said, same)
 
     check = None if validate is None else lambda: validate(model)
@@ -193,15 +193,17 @@ def described(captions: torch.Tensor, chosen: torch.Tensor, prompts: torch.Tenso
 def contrastive_terms(model: clap.Clap, waves: torch.Tensor, texts: list[str], same: torch.Tensor) -> Terms:
     """The symmetric contrastive loss of CLAP, with every true pair a positive.
 
-    With the diagonal alone true this is the published loss. Where a text is true of several clips of the batch, the
+    Under torchrun the pairs are those of all processes' clips, so that a step is that of one process with the whole batch;
+    batch norms alone see each process's own. With the diagonal alone true this is the published loss. Where a text is true of several clips of the batch, the
     target is uniform over them (Yang et al. 2022, UniCL). The second term, uniformity, keeps embeddings apart that the
     first would leave together as soon as their classes differ from the rest: those of all clips, and of all texts.
 
     Parameters
     ----------
-    waves : [shape=(B, T)], texts : B of them, same : which text is true of which clip [shape=(B clips, B texts), bool].
+    waves : [shape=(B, T)], texts : B of them, same : which text is true of which clip, of all processes
+        [shape=(B clips, B texts), bool].
     """
-    audio, text = model.audio(waves), model.text(texts)
+    audio, text, texts = gathered(model.audio(waves)), gathered(model.text(texts)), gathered(texts)
     to_text = model.model.logit_scale_a.exp() * audio @ text.T
     to_audio = model.model.logit_scale_t.exp() * text @ audio.T
     targets = (true / true.sum(1, keepdim=True) for true in (same.float(), same.T.float()))

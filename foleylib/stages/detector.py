@@ -2,6 +2,8 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ GAIN = 6.0  # dB, up and down, in training
 
 def make(cfg: Params) -> pd.DataFrame:
     """Make models/detector from its source, the bundle or a training; returns the history."""
-    return bundle.make("detector", cfg.detector, cfg.corpus_of("detector"), paths.DETECTOR, lambda: train(cfg))
+    return bundle.make("detector", cfg.detector, cfg.corpus_of("detector"), paths.DETECTOR, partial(train, cfg))
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def scenes(cfg: Params, split: str) -> Scenes:
     return Scenes(manifests.Waves(folder, manifest[rows]), list(sounds[rows]))
 
 
-def train(cfg: Params) -> None:
+def train(cfg: Params, out: Path) -> None:
     """Train on the training scenes of its corpus and choose its thresholds on the validation scenes.
 
     It has an output for the classes of test scenes alone too, which it has not learned and should never hear.
@@ -69,9 +71,9 @@ def train(cfg: Params) -> None:
     job = Job(cfg.seed, paths.SCRATCH / "detector" / key, cfg.device, cfg.precision)
     rate = cfg.corpus_of("detector").rate
     model, history = fit_detector(cfg.detector, clips, job, labels=labels, rate=rate, held_out=held_out)
-    model.save_pretrained(paths.DETECTOR)
+    model.save_pretrained(out)
     seconds = time.perf_counter() - start
-    bundle.write_provenance(paths.DETECTOR, cfg.detector, cfg.detector.corpus, cfg, seconds, history)
+    bundle.write_provenance(out, cfg.detector, cfg.detector.corpus, cfg, seconds, history)
     job.forget()
 
 

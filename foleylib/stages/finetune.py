@@ -20,7 +20,7 @@ from foleylib.networks import unet as unets
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import Finetune, System
-from foleylib.runtime import fingerprint, in_parallel, pick_device, weights_sha256, write_json
+from foleylib.runtime import fingerprint, in_parallel, pick_device, process, wait_for_all, weights_sha256, write_json
 from foleylib.stages import neighbours
 from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
 from foleylib.train import Job
@@ -52,10 +52,12 @@ def make(name: str, cfg: Params) -> pd.DataFrame:
     how = {"device": cfg.device, "jobs": cfg.jobs, "desc": f"finetune {name}"}
     folders = in_parallel(_finished, [(name, seed, scratch) for seed in seeds], partial(_context, cfg), **how)
     finished = dict(zip(seeds, folders))
-    shutil.rmtree(out, ignore_errors=True)
-    for seed, folder in finished.items():
-        shutil.copytree(folder, out / str(seed))
-    shutil.rmtree(scratch, ignore_errors=True)
+    if process()[0] == 0:
+        shutil.rmtree(out, ignore_errors=True)
+        for seed, folder in finished.items():
+            shutil.copytree(folder, out / str(seed))
+        shutil.rmtree(scratch, ignore_errors=True)
+    wait_for_all()
     return pd.concat([pd.read_csv(out / str(seed) / "history.csv").assign(seed=seed) for seed in finished])
 
 
@@ -71,9 +73,11 @@ def _finished(context: tuple[Params, dict], name: str, seed: int, scratch: Path)
     key = training_key(system, cfg.finetune, seed, cfg)
     folder = scratch / f"{key}-model"
     if not folder.is_dir():
-        part = folder.with_suffix(".part")
-        _save(part, tune(system, seed, cfg, parts, scratch=scratch / key), cfg, parts)
-        part.rename(folder)
+        part, tuned = folder.with_suffix(".part"), tune(system, seed, cfg, parts, scratch=scratch / key)
+        if process()[0] == 0:
+            _save(part, tuned, cfg, parts)
+            part.rename(folder)
+        wait_for_all()
     return folder
 
 

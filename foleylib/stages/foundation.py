@@ -11,7 +11,7 @@ import pandas as pd
 from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params.settings import Params
-from foleylib.runtime import fingerprint
+from foleylib.runtime import fingerprint, own_folder, wait_for_all
 from foleylib.stages import bundle
 from foleylib.train import Job
 
@@ -21,7 +21,7 @@ def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) 
 
     `train(cfg, out)` trains the part, saves it and returns its history.
     """
-    out = paths.FOUNDATION / part
+    out = own_folder(paths.FOUNDATION / part)
     shutil.rmtree(out, ignore_errors=True)
     section, source = cfg.foundation.section(part), cfg.foundation.source
     if source in ("scratch", "finetuned"):
@@ -34,6 +34,7 @@ def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) 
         _unpack(part, cfg, out)
     else:
         bundle.take(part, cfg, out)
+    wait_for_all()
     return bundle.history_of(out)
 
 

@@ -3,6 +3,8 @@
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,10 +36,10 @@ def make(cfg: Params) -> pd.DataFrame:
             f"judge.corpus: '{cfg.judge.corpus}' has no classes, and the judge is trained and tested on naming them; give "
             "a corpus with labels (the judge then scores clips of any corpus)"
         )
-    return bundle.make("judge", cfg.judge, cfg.corpus_of("judge"), paths.JUDGE, lambda: train(cfg))
+    return bundle.make("judge", cfg.judge, cfg.corpus_of("judge"), paths.JUDGE, partial(train, cfg))
 
 
-def train(cfg: Params) -> None:
+def train(cfg: Params, out: Path) -> None:
     """Train on the training clips of its corpus; scores on its validation clips are logged."""
     folder, corpus, start = paths.CLIPS / cfg.judge.corpus, cfg.corpus_of("judge"), time.perf_counter()
     manifest = manifests.load(folder).query("target >= 0").reset_index(drop=True)
@@ -54,9 +56,9 @@ def train(cfg: Params) -> None:
     held_out = sets["val"] if len(sets["val"].waves) else None
     names = {"labels": labels, "parameters": scales}
     model, history = fit_judge(cfg.judge, sets["train"], job, **names, rate=corpus.rate, held_out=held_out)
-    model.save_pretrained(paths.JUDGE)
+    model.save_pretrained(out)
     seconds = time.perf_counter() - start
-    bundle.write_provenance(paths.JUDGE, cfg.judge, cfg.judge.corpus, cfg, seconds, history)
+    bundle.write_provenance(out, cfg.judge, cfg.judge.corpus, cfg, seconds, history)
     job.forget()
 
 

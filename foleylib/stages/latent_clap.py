@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ NEIGHBOURS = 10  # of a clip, in `agreement`
 def make(cfg: Params) -> pd.DataFrame:
     """Make models/latent_clap from its source, the bundle or a training; returns the history."""
     out, corpus = paths.LATENT_CLAP, cfg.corpus_of("latent_clap")
-    return bundle.make("latent_clap", cfg.latent_clap, corpus, out, lambda: train(cfg, out))
+    return bundle.make("latent_clap", cfg.latent_clap, corpus, out, partial(train, cfg))
 
 
 def train(cfg: Params, out: Path) -> None:

@@ -2,6 +2,8 @@
 
 import shutil
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -38,10 +40,10 @@ def make(name: str, cfg: Params) -> pd.DataFrame:
         shutil.copytree(paths.FOUNDATION / "vocoder", paths.vocoder_of(name))
         return bundle.history_of(paths.vocoder_of(name))
     corpus, what = cfg.corpora[cfg.src_gaudio.corpus], f"src_gaudio.vocoders.{name}"
-    return bundle.make(what, section(name, cfg), corpus, paths.vocoder_of(name), lambda: train(name, cfg))
+    return bundle.make(what, section(name, cfg), corpus, paths.vocoder_of(name), partial(train, name, cfg))
 
 
-def train(name: str, cfg: Params) -> None:
+def train(name: str, cfg: Params, out: Path) -> None:
     """Train it on the clips of `src_gaudio.corpus`, resampled to its rate."""
     begin, settings, corpus = time.perf_counter(), section(name, cfg), cfg.src_gaudio.corpus
     log_mel, vae = _front_end(settings, cfg), vaes.load(paths.FOUNDATION / "vae")
@@ -56,9 +58,9 @@ def train(name: str, cfg: Params) -> None:
     job = Job(cfg.seed, paths.SCRATCH / f"vocoder-{name}" / key, cfg.device, cfg.precision)
     start = started(settings, vocoder.load(paths.FOUNDATION / "vocoder"), cfg.seed)
     model, history = fit_vocoder(settings, known["train"], log_mel, vae, job, initial=start, held_out=held)
-    vocoder.save(model, paths.vocoder_of(name))
+    vocoder.save(model, out)
     seconds, begun = time.perf_counter() - begin, bundle.provenance_of(paths.FOUNDATION / "vocoder")
-    bundle.write_provenance(paths.vocoder_of(name), settings, corpus, cfg, seconds, history, begun)
+    bundle.write_provenance(out, settings, corpus, cfg, seconds, history, begun)
     job.forget()
 
 

@@ -23,7 +23,7 @@ from foleylib.networks import vocoder as vocoders
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.retrieval import Read
 from foleylib.params.settings import Params
-from foleylib.runtime import fingerprint, in_parallel, pick_device, weights_sha256
+from foleylib.runtime import fingerprint, in_parallel, pick_device, process, weights_sha256
 from foleylib.stages import bundle, neighbours
 from foleylib.stages.ldm import alphas_bar, fit_unet
 from foleylib.train import Job
@@ -35,7 +35,7 @@ def make(cfg: Params) -> pd.DataFrame:
     """Make models/src_gaudio/low and models/src_gaudio/joint from their source; returns their training history, with the
     one it is of in `start`."""
     settings, corpus = cfg.src_gaudio.pretrained, cfg.corpora[cfg.src_gaudio.corpus]
-    history = bundle.make("src_gaudio.pretrained", settings, corpus, paths.SRC_GAUDIO, lambda: train(cfg))
+    history = bundle.make("src_gaudio.pretrained", settings, corpus, paths.SRC_GAUDIO, partial(train, cfg))
     here, unet = channels(cfg.src_gaudio.corpus), rates.load(paths.SRC_GAUDIO / STARTS[0]).unet
     own = unet.config.cross_attention_dim
     if own != here:
@@ -46,14 +46,14 @@ def make(cfg: Params) -> pd.DataFrame:
     return history
 
 
-def train(cfg: Params) -> None:
+def train(cfg: Params, out: Path) -> None:
     """Pre-train both U-Nets on the captions of the corpus, from the same first weights and in as many steps."""
     begin, how = time.perf_counter(), {"device": cfg.device, "jobs": cfg.jobs, "desc": "pre-training"}
-    told = in_parallel(_pretrain, [(start,) for start in STARTS], partial(_given, cfg), **how)
+    told = in_parallel(_pretrain, [(start, out) for start in STARTS], partial(_given, cfg), **how)
     history, settings = pd.concat(told, ignore_index=True), cfg.src_gaudio.pretrained
     seconds = time.perf_counter() - begin
-    bundle.write_provenance(paths.SRC_GAUDIO, settings, cfg.src_gaudio.corpus, cfg, seconds, history)
-    for start in STARTS:
+    bundle.write_provenance(out, settings, cfg.src_gaudio.corpus, cfg, seconds, history)
+    for start in STARTS if process()[0] == 0 else ():
         shutil.rmtree(_scratch(start), ignore_errors=True)
 
 
@@ -65,7 +65,7 @@ def _scratch(start: str) -> Path:
     return paths.SCRATCH / f"src_gaudio-{start}"
 
 
-def _pretrain(cfg: Params, start: str) -> pd.DataFrame:
+def _pretrain(cfg: Params, start: str, out: Path) -> pd.DataFrame:
     """Pre-train one of the U-Nets and save it; returns its history."""
     settings, corpus = cfg.src_gaudio.pretrained, cfg.src_gaudio.corpus
     known = cfg.corpora[corpus].rates
@@ -75,7 +75,7 @@ def _pretrain(cfg: Params, start: str) -> pd.DataFrame:
     unet, data = new_unet(cfg), splits(cfg, known[:1] if start == "low" else known)
     job = Job(cfg.seed, _scratch(start) / key, cfg.device, cfg.precision)
     history = fit(unet, data, settings, settings.train, cfg, job)
-    rates.save_unet(unet.cpu(), paths.SRC_GAUDIO / start)
+    rates.save_unet(unet.cpu(), out / start)
     return history.assign(start=start)
 
 

@@ -1,6 +1,8 @@
 """Stage retrieval: the U-Net of re-audioldm, pre-trained with every kind of retrieval, from which its models start."""
 
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,7 @@ def make(cfg: Params) -> pd.DataFrame:
     """Make models/re_audioldm from its source; returns the training history."""
     settings, name = cfg.re_audioldm, "re_audioldm.pretrained"
     corpus, out = cfg.corpora[settings.corpus], paths.RE_AUDIOLDM
-    history = bundle.make(name, settings.pretrained, corpus, out, lambda: train(cfg))
+    history = bundle.make(name, settings.pretrained, corpus, out, partial(train, cfg))
     _check_tokens(settings)
     return history
 
@@ -41,7 +43,7 @@ def _check_tokens(settings: ReAudioLdm) -> None:
         )
 
 
-def train(cfg: Params) -> None:
+def train(cfg: Params, out: Path) -> None:
     """Pre-train on the captions of the corpus; kinds of retrieval are dropped at random.
 
     With attention "second" it is the paper's U-Net, from scratch; with "added" the foundation's `ldm` goes on, which may be a
@@ -69,9 +71,9 @@ def train(cfg: Params) -> None:
     key = fingerprint(settings, cfg.seed, cfg.precision, *models, *inputs)
     job = Job(cfg.seed, paths.SCRATCH / "re_audioldm-pretrained" / key, cfg.device, cfg.precision)
     history = fit_unet(unet, data["train"], loss, settings.train, job, held_out=data.get("val"))
-    rates.save_unet(unet.cpu(), paths.RE_AUDIOLDM)
+    rates.save_unet(unet.cpu(), out)
     seconds = time.perf_counter() - begin
-    bundle.write_provenance(paths.RE_AUDIOLDM, settings, corpus, cfg, seconds, history)
+    bundle.write_provenance(out, settings, corpus, cfg, seconds, history)
     job.forget()
 
 
