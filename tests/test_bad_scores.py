@@ -1,6 +1,7 @@
 """Scores of what cannot be scored, or would mislead: each is refused in one sentence, or said on the card."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from test_folders import BOTH, OPTIONS, by_class, clip, folder
 from foleylib.commands import score as scoring
 from foleylib.commands.main import main
 from foleylib.evaluation.folders import Options, score_folder
+from foleylib.evaluation.texts import TextCut, cut, warn_of_cut
 from foleylib.networks.embedders import Embedder
 
 NOISE = np.linspace(-1, 1, 3200)
@@ -326,3 +328,33 @@ def test_a_card_of_plain_sets_has_no_remarks(tmp_path):
     captions = {f"{i:02d}": "x" for i in range(10)} | {"gone": "y"}
     told = score_folder(tmp_path / "mine", tmp_path / "real", NET, captions=captions, options=Options(bootstrap=40))[1]
     assert told["remarks"] == ["Captions of no clip: gone."]
+
+
+class Words:
+    """A tokenizer of words, of which four are read."""
+
+    model_max_length = 4
+
+    def __call__(self, texts, *, truncation, padding, verbose):
+        assert not (truncation or padding or verbose)
+        return {"input_ids": [text.split() for text in texts]}
+
+
+class ReadingWords(Broken):
+    def __init__(self):
+        super().__init__()
+        self.clap = SimpleNamespace(tokenizer=Words())
+
+    def embed_text(self, texts):
+        return torch.ones(len(texts), 4)
+
+
+def test_captions_that_are_cut_are_on_the_card(three):
+    words = {"words": Embedder("clap", 4, 16000, "f" * 64, ReadingWords())}
+    captions = {f"{i:02d}": "rain on a tin roof" if i % 2 else "rain" for i in range(30)}
+    card = score_folder(three / "mine", three / "real", words, captions=captions, options=OPTIONS)[1]
+    told = "1 of 2 texts are longer than the 4 tokens that are read, and lose their end, first 'rain on a tin roof' with 5."
+    assert f"words: {told}" in card["remarks"]
+    assert cut(Words(), ["rain on a roof"]) == cut(Words(), []) == cut(Words(), ["rain on a tin roof"], most=5) == []
+    with pytest.warns(TextCut, match="corpus x, text tokens: 1 of 1 texts are longer than the 2 tokens"):
+        warn_of_cut("corpus x, text tokens", Words(), ["rain on a"], 2)
