@@ -241,7 +241,8 @@ def with_wave(root, wave):
 
 def left_out(root):
     folder(root / "mine", 0), folder(root / "real", 1)
-    (root / "mine" / "song.m4a").write_bytes(b"x")
+    for name in ("song.m4a", "clips.csv"):
+        (root / "mine" / name).write_bytes(b"x")
     (root / "mine" / "older" / "deep").mkdir(parents=True)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from foleylib.audio.io import AudioError, read
 from foleylib.evaluation.remarks import listed
 
+TABLES = (".csv", ".json", ".parquet", ".txt", ".md")  # of sounds, which nobody takes for some
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 
 
@@ -40,12 +41,12 @@ def _sounds(folder: Path) -> list[Path]:
 
 
 def left_out(folder: Path) -> list[str]:
-    """What a folder holds beside the sounds that `find` finds: subfolders without sounds, files of other kinds."""
+    """What a folder holds beside the sounds that `find` finds: subfolders without sounds, files of other kinds (but tables)."""
     inside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
     folders = [path for path in inside if path.is_dir()]
     named = {f"{path.name}/" for path in folders if not _sounds(path)}
     deeper = [path for within in folders for path in sorted(within.iterdir()) if path.name[0] != "."]
-    files = [path for path in inside + deeper if not path.is_dir() and path.suffix.lower() not in SOUNDS]
+    files = [path for path in inside + deeper if not path.is_dir() and path.suffix.lower() not in SOUNDS + TABLES]
     named |= {path.relative_to(folder).as_posix() for path in files}
     named |= {f"{path.relative_to(folder).as_posix()}/" for path in deeper if path.is_dir()}
     return [f"{folder.resolve().name} also holds what is not scored: {listed(sorted(named))}."] if named else []
