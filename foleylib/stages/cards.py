@@ -38,8 +38,8 @@ KINDS = {
         "Embeds texts and sounds in one space (HTS-AT and RoBERTa towers, contrastive).",
         "import torch\nfrom transformers import AutoProcessor, ClapModel\n\n"
         'model = ClapModel.from_pretrained("FOLDER", dtype=torch.float32).eval()\n'
-        'processor = AutoProcessor.from_pretrained("FOLDER")   # processor(audio=..., sampling_rate=...) or processor(text=...)\n'
-        "# The same with unit embeddings: foleylib.networks.clap.load(FOLDER).embed_audio(waves), .embed_text(texts)",
+        "# processor(audio=waves, sampling_rate=rate) and processor(text=texts, padding=True)\n"
+        'processor = AutoProcessor.from_pretrained("FOLDER")',
     ),
     "vae": Kind(
         "VAE",
@@ -62,7 +62,7 @@ KINDS = {
         "foleylib",
         "audio-classification",
         "Names the class of a clip; its embeddings are behind KAD, FD and coverage. Used for nothing but scoring.",
-        'from foleylib.networks import judge\n\njudge = judge.load("FOLDER")   # judge.embed(waves)',
+        'from foleylib.networks import judge\n\njudge = judge.load("FOLDER")  # judge.embed(waves)',
     ),
     "detector": Kind(
         "Event detector",
