@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
@@ -31,23 +32,41 @@ def provide(archives: list[Archive], root: Path) -> None:
     the folder of the name of `root`, wherever it lies, becomes `root`.
     """
     root = root.parent if root.suffix == ".csv" else root
+    scratch = root.with_name(f".{root.name}.unpacking")
     if root.exists():
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed when `root` had its name
         return
     files = _files(archives, root)
-    root.parent.mkdir(parents=True, exist_ok=True)
+    with _own_errors(f"root {root}"):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        _provide(archives, files, root, scratch)
+
+
+def _provide(archives: list[Archive], files: list[Path], root: Path, scratch: Path) -> None:
     with FileLock(root.with_name(f".{root.name}.lock")):
         if root.exists():  # another process has made it
             return
         _check_downloads(archives, files, root)
         for archive, file in zip(archives, files):
             fetch(archive.url, archive.sha256, file, md5=archive.md5, size=archive.size)
-        scratch = root.with_name(f".{root.name}.unpacking")
         shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
         check_room(root.parent, sum(map(inspect, files)), f"root {root}: unpacked, its {len(files)} archives' content")
         try:
             _settle(_unpacked(archives, files, root, scratch), root)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _own_errors(what: str):
+    """What the disk or its rights refuse, in a FetchError: no room, a folder that may not be written to, a file in its place."""
+    try:
+        yield
+    except OSError as error:
+        raise FetchError(
+            f"{what}: {error.strerror or error} ({error.filename or 'disk'}); make room or give another place, and run "
+            "again, which goes on with what is whole"
+        ) from error
 
 
 def _files(archives: list[Archive], root: Path) -> list[Path]:
@@ -78,7 +97,13 @@ def _announced(url: str) -> int:
         answer = requests.head(url, allow_redirects=True, headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT)
     except requests.RequestException:
         return 0  # the download will say it, with its remedy
-    return int(answer.headers.get("Content-Length", 0)) if answer.ok else 0
+    return _length(answer) if answer.ok else 0
+
+
+def _length(answer: requests.Response) -> int:
+    """Bytes that an answer's header promises; 0 where it says nothing or no number."""
+    said = answer.headers.get("Content-Length", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def _unpacked(archives: list[Archive], files: list[Path], root: Path, scratch: Path) -> Path:
@@ -134,7 +159,14 @@ def fetch(
     A failing connection gets `attempts` tries, with a pause of `wait` s that doubles each time. A file without a
     checksum is fetched and then refused, with the SHA-256 that it has.
     """
-    dest.parent.mkdir(parents=True, exist_ok=True)
+    with _own_errors(f"{url}, to {dest}"):
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(url, sha256, dest, md5, size, attempts, wait)
+
+
+def _fetch(
+    url: str, sha256: str | None, dest: Path, md5: str | None, size: int | None, attempts: int, wait: float
+) -> None:
     with FileLock(f"{dest}.lock"):
         file = dest
         if not dest.is_file():
@@ -187,7 +219,7 @@ def _append(url: str, part: Path, expected: int | None) -> None:
             size = 0
         elif not re.match(rf"bytes {size}-", response.headers.get("Content-Range", "")):
             raise requests.ConnectionError(f"asked for bytes from {size}, got {response.headers.get('Content-Range')}")
-        coming = int(response.headers.get("Content-Length", 0))
+        coming = _length(response)
         if expected and coming and size + coming != expected:
             raise FetchError(f"{url}: has {size + coming} bytes, `size` says {expected}; correct `size` or the URL")
         check_room(part.parent, coming, f"{url}: what is to come")
