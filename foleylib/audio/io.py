@@ -14,6 +14,7 @@ import soxr
 SLACK = 2304  # samples that a whole file may lack: two frames of MP3, whose headers are not always exact
 CUT_SHORT = "is cut short, its header promises more sound than it holds; fetch it again"
 RATES = (2_000, 768_000)  # Hz; a header outside says nothing true, and would make a resampled clip of gigabytes
+LONGEST_PAGE = 27 + 255 + 255 * 255  # bytes of a page of an Ogg file
 STREAMED = 0x7FFF0000  # size of a WAV file's data from which on it stands for "not known"
 
 
@@ -44,7 +45,7 @@ def read(path: str | Path, rate: int | None = None) -> tuple[np.ndarray, int]:
         channels, from_rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
     if len(channels) == 0:
         raise AudioError(f"{path}: holds no samples; fetch it again or remove it")
-    if len(channels) < claimed - SLACK or _wav_bytes_missing(path):
+    if len(channels) < claimed - SLACK or _bytes_missing(path):
         raise AudioError(f"{path}: {CUT_SHORT}")
     if not np.isfinite(channels).all():
         raise AudioError(f"{path}: holds NaN or Inf samples; repair or remove it")
@@ -67,7 +68,7 @@ def header(path: str | Path, *, whole: bool = False) -> tuple[int, int]:
         raise AudioError(
             f"{path}: its header gives a rate of {info.samplerate} Hz, outside {RATES[0]} to {RATES[1]}; repair or remove it"
         )
-    if whole and info.frames and _wav_bytes_missing(path):
+    if whole and info.frames and _bytes_missing(path):
         raise AudioError(f"{path}: {CUT_SHORT}")
     return info.frames, info.samplerate
 
@@ -99,11 +100,25 @@ def _readable(path: Path):
         raise AudioError(f"{path}: cannot be read as audio ({error}); fetch it again or remove it") from error
 
 
-def _wav_bytes_missing(path: Path) -> int:
-    """Bytes of sound that the header of a WAV file promises beyond its end; libsndfile reads such a file as a short one.
+def _bytes_missing(path: Path) -> int:
+    """Bytes that a WAV file's header, or the last page of an Ogg file, promises beyond the end of the file; libsndfile
+    reads such a file as a short one.
 
     0 for other formats, and for a streamed file, whose writer did not know the length.
     """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) != b"OggS":
+            return _wav_bytes_missing(path)
+        file.seek(max(0, size - LONGEST_PAGE))
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""  # RFC 3533: their number, then the length of each
+    whole = 27 + page[26] + sum(segments) if len(page) > 26 else 27
+    return max(0, whole - len(page))
+
+
+def _wav_bytes_missing(path: Path) -> int:
     with path.open("rb") as file:
         riff, _, kind = struct.unpack("<4sI4s", file.read(12).ljust(12))
         if (riff, kind) != (b"RIFF", b"WAVE"):

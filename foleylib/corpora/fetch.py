@@ -95,7 +95,7 @@ def _announced(url: str) -> int:
     """Bytes of a file by the server's word; 0 where it says nothing, so that the download itself has to find out."""
     try:
         answer = requests.head(url, allow_redirects=True, headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT)
-    except requests.RequestException:
+    except (requests.RequestException, ValueError):
         return 0  # the download will say it, with its remedy
     return _length(answer) if answer.ok else 0
 
@@ -200,10 +200,13 @@ def _download(url: str, part: Path, size: int | None, attempts: int, wait: float
         try:
             _append(url, part, size)
             return
-        except requests.RequestException as error:
-            status = getattr(error.response, "status_code", 500)  # without an answer the connection failed
+        except FetchError:
+            raise
+        except (requests.RequestException, ValueError) as error:  # the latter of an URL that it is sent on to
+            answer = getattr(error, "response", None)
+            status = 500 if answer is None else answer.status_code  # without an answer the connection failed
             if status < 500 and status != 429:
-                raise FetchError(f"{url}: the server answered {status} {error.response.reason}; check it") from error
+                raise FetchError(f"{url}: the server answered {status} {answer.reason}; check it") from error
             last = error
     raise FetchError(f"{url}: failed {attempts} times ({last}); what came is kept in {part}, run again to resume")
 
@@ -212,7 +215,7 @@ def _append(url: str, part: Path, expected: int | None) -> None:
     size = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={size}-"} if size else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        if response.status_code == 416:  # nothing after what we have: complete or stale, the hash tells
+        if response.status_code == 416 and size:  # nothing after what we have: complete or stale, the hash tells
             return
         response.raise_for_status()
         if response.status_code != 206:  # the server sends all of it again
