@@ -1,5 +1,8 @@
 """Sound files and the shaping of clips."""
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -69,12 +72,13 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     write(path, sine(440), RATE)
     before = path.read_bytes()
 
-    def half(file, *args, **kwargs):
-        file.write_bytes(b"half")
-        raise OSError("disk full")
+    def half(file, content):
+        with open(file, "wb") as begun:
+            begun.write(content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(soundfile, "write", half)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(AudioError, match="a.wav: cannot be written .No space left on device.; make room"):
         write(path, sine(880), RATE)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 

@@ -14,8 +14,9 @@ from made_corpora import RATE, corpus, esc50, noise
 
 from foleylib.corpora import prepare as preparing
 from foleylib.corpora.clips import loudest_offset, shape_wave
-from foleylib.corpora.listing import SPLITS, list_clips
+from foleylib.corpora.listing import list_clips
 from foleylib.corpora.prepare import prepare
+from foleylib.corpora.splits import SPLITS
 from foleylib.corpora.synth import captions
 from foleylib.datasets.manifest import (
     CorpusError,

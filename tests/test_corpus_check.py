@@ -5,10 +5,12 @@ import os
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from made_corpora import noise, table
 
 from foleylib.commands.corpus import check
 from foleylib.commands.main import main
+from foleylib.params.corpora import Corpus
 
 
 @pytest.fixture
@@ -33,8 +35,11 @@ def test_sounds_of_each_class_are_counted_and_nothing_is_written(folder, capsys)
     found = check(folder)
     assert found.stops == [] and found.problems["count"].sum() == 0
     assert found.classes.loc["DogBark"].to_dict() == {
-        "sounds": 5, "seconds": pytest.approx(3.5), "shortest": pytest.approx(0.7), "rates": "16000", "channels": "1, 2"
+        "sounds": 5, "share": 0.5, "seconds": pytest.approx(3.5), "shortest": pytest.approx(0.7), "rates": "16000", "channels": "1, 2"
     }  # fmt: skip
+    assert found.splits == {"train": 4, "val": 2, "test": 4}
+    assert said.endswith(yaml.safe_dump({"corpora": {"foley": found.settings}}, sort_keys=False))
+    assert Corpus(**found.settings).root == str(folder)
 
 
 def test_silence_clipping_and_duplicates_are_found(folder):
@@ -88,7 +93,7 @@ def test_what_the_stage_would_stop_at_is_told_with_status_1(folder, capsys, spoi
         pytest.param("empty", "found: an empty folder", id="empty"),
         pytest.param("flat", "found: a.wav", id="no class folders"),
         pytest.param("broken", "none of its 1 sounds can be used", id="all broken"),
-        pytest.param("list.csv", "expected rows with the columns path", id="csv"),
+        pytest.param("list.csv", "has no column path", id="csv"),
     ],
 )
 def test_what_is_no_folder_of_sounds_is_refused(tmp_path, capsys, path, said):

@@ -66,7 +66,7 @@ def test_the_published_folder_and_repeated_captions(tmp_path):
         ([(1, "r1nicOVtvkQ", 130, "x")], "val.csv: row 2 lists r1nicOVtvkQ at 130 s again"),
         ([(1, "a", "soon", "x")], "row 2 has the time 'soon'"),
         ([(1, "a", 0, "")], "row 2 has no youtube_id or no caption"),
-        ([(1, "a", 0)], "row 2 has no youtube_id or no caption"),
+        ([(1, "a", 0)], "val.csv: rows have other than the 4 fields of the header, in line 2;"),
         ([], "no rows"),
     ],
 )

@@ -1,6 +1,8 @@
 """Reading, writing and shaping of mono clips: float32 waves [shape=(T,)] in [-1, 1]."""
 
+import io
 import os
+import stat
 import struct
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,8 @@ import soxr
 
 SLACK = 2304  # samples that a whole file may lack: two frames of MP3, whose headers are not always exact
 CUT_SHORT = "is cut short, its header promises more sound than it holds; fetch it again"
+RATES = (2_000, 768_000)  # Hz; a header outside says nothing true, and would make a resampled clip of gigabytes
+LONGEST_PAGE = 27 + 255 + 255 * 255  # bytes of a page of an Ogg file
 STREAMED = 0x7FFF0000  # size of a WAV file's data from which on it stands for "not known"
 
 
@@ -41,7 +45,7 @@ def read(path: str | Path, rate: int | None = None) -> tuple[np.ndarray, int]:
         channels, from_rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
     if len(channels) == 0:
         raise AudioError(f"{path}: holds no samples; fetch it again or remove it")
-    if len(channels) < claimed - SLACK or _wav_bytes_missing(path):
+    if len(channels) < claimed - SLACK or _bytes_missing(path):
         raise AudioError(f"{path}: {CUT_SHORT}")
     if not np.isfinite(channels).all():
         raise AudioError(f"{path}: holds NaN or Inf samples; repair or remove it")
@@ -57,28 +61,64 @@ def header(path: str | Path, *, whole: bool = False) -> tuple[int, int]:
     `whole` also refuses a WAV file that is shorter than it says.
     """
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"{path}: no such file; check the path or fetch the corpus again")
+    _check_regular(path)
     with _readable(path):
         info = soundfile.info(path)
-    if whole and info.frames and _wav_bytes_missing(path):
+    if not RATES[0] <= info.samplerate <= RATES[1]:
+        raise AudioError(
+            f"{path}: its header gives a rate of {info.samplerate} Hz, outside {RATES[0]} to {RATES[1]}; repair or remove it"
+        )
+    if whole and info.frames and _bytes_missing(path):
         raise AudioError(f"{path}: {CUT_SHORT}")
     return info.frames, info.samplerate
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what is no regular file before it is opened: to open a pipe would wait for its writer."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise AudioError(f"{path}: a link to what is not there; correct or remove it") from None
+        raise AudioError(f"{path}: no such file; check the path or fetch the corpus again") from None
+    except (OSError, ValueError) as error:  # a name too long, links in a circle, a folder that must not be looked into
+        raise AudioError(f"{path}: cannot be opened ({error}); correct the path or remove it") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise AudioError(f"{path}: {kind}, no sound file; remove it or give it another name")
 
 
 @contextmanager
 def _readable(path: Path):
     try:
         yield
+    except MemoryError:
+        raise AudioError(
+            f"{path}: its header promises more sound than memory holds; fetch it again or remove it"
+        ) from None
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise AudioError(f"{path}: cannot be read as audio ({error}); fetch it again or remove it") from error
 
 
-def _wav_bytes_missing(path: Path) -> int:
-    """Bytes of sound that the header of a WAV file promises beyond its end; libsndfile reads such a file as a short one.
+def _bytes_missing(path: Path) -> int:
+    """Bytes that a WAV file's header, or the last page of an Ogg file, promises beyond the end of the file; libsndfile
+    reads such a file as a short one.
 
     0 for other formats, and for a streamed file, whose writer did not know the length.
     """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) != b"OggS":
+            return _wav_bytes_missing(path)
+        file.seek(max(0, size - LONGEST_PAGE))
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""  # RFC 3533: their number, then the length of each
+    whole = 27 + page[26] + sum(segments) if len(page) > 26 else 27
+    return max(0, whole - len(page))
+
+
+def _wav_bytes_missing(path: Path) -> int:
     with path.open("rb") as file:
         riff, _, kind = struct.unpack("<4sI4s", file.read(12).ljust(12))
         if (riff, kind) != (b"RIFF", b"WAVE"):
@@ -113,11 +153,14 @@ def write(path: str | Path, wave, rate: int) -> None:
     if peak > 1:
         raise AudioError(f"{path}: peak {peak:.3f} is above 1 and would clip; scale it with peak_normalise")
     samples = np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial, content = path.with_name(f".{path.name}.{os.getpid()}.partial"), io.BytesIO()
+    soundfile.write(content, samples, rate, subtype="PCM_16", format="WAV")
     try:
-        soundfile.write(partial, samples, rate, subtype="PCM_16", format="WAV")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content.getbuffer())  # not by libsndfile, which does not say that the disk is full
         os.replace(partial, path)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be written ({error.strerror}); make room or give another place") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -11,13 +11,14 @@ from torch import nn
 
 from foleylib import paths
 from foleylib.commands.outputs import check_folder
+from foleylib.corpora import csv_file
 from foleylib.evaluation.folders import DEFAULTS, Options, score_folder
 from foleylib.evaluation.remarks import listed
 from foleylib.networks import clap as claps
 from foleylib.networks import judge
 from foleylib.networks.embedders import Embedder
 from foleylib.params import settings
-from foleylib.report import csv_file, tables
+from foleylib.report import tables
 from foleylib.report.style import metric_label
 from foleylib.runtime import pick_device, weights_sha256, write_csv, write_json
 from foleylib.stages import evaluators as published

@@ -35,9 +35,10 @@ def look_at(records: list[dict], settings: Corpus, root: Path) -> list[dict]:
 
 
 def _stamp(path: Path) -> list[int]:
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except OSError:  # said by `_problem`
         return []
-    status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
@@ -31,23 +32,41 @@ def provide(archives: list[Archive], root: Path) -> None:
     the folder of the name of `root`, wherever it lies, becomes `root`.
     """
     root = root.parent if root.suffix == ".csv" else root
+    scratch = root.with_name(f".{root.name}.unpacking")
     if root.exists():
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed when `root` had its name
         return
     files = _files(archives, root)
-    root.parent.mkdir(parents=True, exist_ok=True)
+    with _own_errors(f"root {root}"):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        _provide(archives, files, root, scratch)
+
+
+def _provide(archives: list[Archive], files: list[Path], root: Path, scratch: Path) -> None:
     with FileLock(root.with_name(f".{root.name}.lock")):
         if root.exists():  # another process has made it
             return
         _check_downloads(archives, files, root)
         for archive, file in zip(archives, files):
             fetch(archive.url, archive.sha256, file, md5=archive.md5, size=archive.size)
-        scratch = root.with_name(f".{root.name}.unpacking")
         shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
         check_room(root.parent, sum(map(inspect, files)), f"root {root}: unpacked, its {len(files)} archives' content")
         try:
             _settle(_unpacked(archives, files, root, scratch), root)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _own_errors(what: str):
+    """What the disk or its rights refuse, in a FetchError: no room, a folder that may not be written to, a file in its place."""
+    try:
+        yield
+    except OSError as error:
+        raise FetchError(
+            f"{what}: {error.strerror or error} ({error.filename or 'disk'}); make room or give another place, and run "
+            "again, which goes on with what is whole"
+        ) from error
 
 
 def _files(archives: list[Archive], root: Path) -> list[Path]:
@@ -76,9 +95,15 @@ def _announced(url: str) -> int:
     """Bytes of a file by the server's word; 0 where it says nothing, so that the download itself has to find out."""
     try:
         answer = requests.head(url, allow_redirects=True, headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT)
-    except requests.RequestException:
+    except (requests.RequestException, ValueError):
         return 0  # the download will say it, with its remedy
-    return int(answer.headers.get("Content-Length", 0)) if answer.ok else 0
+    return _length(answer) if answer.ok else 0
+
+
+def _length(answer: requests.Response) -> int:
+    """Bytes that an answer's header promises; 0 where it says nothing or no number."""
+    said = answer.headers.get("Content-Length", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def _unpacked(archives: list[Archive], files: list[Path], root: Path, scratch: Path) -> Path:
@@ -134,7 +159,14 @@ def fetch(
     A failing connection gets `attempts` tries, with a pause of `wait` s that doubles each time. A file without a
     checksum is fetched and then refused, with the SHA-256 that it has.
     """
-    dest.parent.mkdir(parents=True, exist_ok=True)
+    with _own_errors(f"{url}, to {dest}"):
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(url, sha256, dest, md5, size, attempts, wait)
+
+
+def _fetch(
+    url: str, sha256: str | None, dest: Path, md5: str | None, size: int | None, attempts: int, wait: float
+) -> None:
     with FileLock(f"{dest}.lock"):
         file = dest
         if not dest.is_file():
@@ -168,10 +200,13 @@ def _download(url: str, part: Path, size: int | None, attempts: int, wait: float
         try:
             _append(url, part, size)
             return
-        except requests.RequestException as error:
-            status = getattr(error.response, "status_code", 500)  # without an answer the connection failed
+        except FetchError:
+            raise
+        except (requests.RequestException, ValueError) as error:  # the latter of an URL that it is sent on to
+            answer = getattr(error, "response", None)
+            status = 500 if answer is None else answer.status_code  # without an answer the connection failed
             if status < 500 and status != 429:
-                raise FetchError(f"{url}: the server answered {status} {error.response.reason}; check it") from error
+                raise FetchError(f"{url}: the server answered {status} {answer.reason}; check it") from error
             last = error
     raise FetchError(f"{url}: failed {attempts} times ({last}); what came is kept in {part}, run again to resume")
 
@@ -180,14 +215,14 @@ def _append(url: str, part: Path, expected: int | None) -> None:
     size = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={size}-"} if size else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        if response.status_code == 416:  # nothing after what we have: complete or stale, the hash tells
+        if response.status_code == 416 and size:  # nothing after what we have: complete or stale, the hash tells
             return
         response.raise_for_status()
         if response.status_code != 206:  # the server sends all of it again
             size = 0
         elif not re.match(rf"bytes {size}-", response.headers.get("Content-Range", "")):
             raise requests.ConnectionError(f"asked for bytes from {size}, got {response.headers.get('Content-Range')}")
-        coming = int(response.headers.get("Content-Length", 0))
+        coming = _length(response)
         if expected and coming and size + coming != expected:
             raise FetchError(f"{url}: has {size + coming} bytes, `size` says {expected}; correct `size` or the URL")
         check_room(part.parent, coming, f"{url}: what is to come")

@@ -6,14 +6,13 @@ import string
 from collections import Counter, defaultdict
 
 from foleylib.corpora.left_out import check_left_out
-from foleylib.corpora.rows import named
 from foleylib.corpora.sources import CLASSES, DCASE_PROMPTS, read_clips
+from foleylib.corpora.splits import SPLITS, by_class, by_column, by_fold, by_hash, check_absent
 from foleylib.corpora.synth import captions, render
 from foleylib.datasets.manifest import SYNTHETIC, CorpusError
+from foleylib.evaluation.remarks import listed
 from foleylib.params.corpora import Corpus
 
-SPLITS = ("train", "val", "test")
-LEAST = 4  # recordings of a class that can be split
 OFFSETS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # number of a split's first synthetic clip
 
 
@@ -155,10 +154,23 @@ def _recorded(settings: Corpus) -> tuple[list[dict], list[str], list[dict]]:
     if empty or not clips:
         remedy = "change their shares, folds or seed"
         raise CorpusError(f"splits {empty or SPLITS} got no clip of classes {classes}; {remedy}")
+    _check_spelling(classes)
+    if settings.kind == "folder":  # the published ones have every class in every fold
+        check_absent(clips)
     for clip, id in zip(clips, _ids(clips)):
         clip["id"] = id
         clip["prompt"] = (*clip["captions"], DCASE_PROMPTS.get(clip["label"], spoken(clip["label"])))[0]
     return clips, classes, left_out
+
+
+def _check_spelling(classes: list[str]) -> None:
+    """Refuse classes that are one in several spellings, as "DogBark" and "dog_bark"."""
+    spellings = defaultdict(list)
+    for label in classes:
+        spellings[spoken(label)].append(label)
+    several = [" and ".join(labels) for labels in spellings.values() if len(labels) > 1]
+    if several:
+        raise CorpusError(f"classes {listed(several)} are the same in words; give each class one spelling")
 
 
 def _classes(wanted, present) -> list[str]:
@@ -178,91 +190,8 @@ def _ids(clips: list[dict]) -> list[str]:
     paths = [clip["source_path"] for clip in clips]
     twice = sorted(path for path, n in Counter(paths).items() if n > 1)
     if twice:
-        raise CorpusError(f"listed more than once: {', '.join(twice)}; keep one row of each")
+        raise CorpusError(f"listed more than once: {listed(twice)}; keep one row of each")
     slugs = [re.sub(r"[^A-Za-z0-9._]+", "-", clip["name"]).strip("-.")[:100] for clip in clips]
     count = Counter(slug.lower() for slug in slugs)
     hashes = [hashlib.sha256(path.encode()).hexdigest()[:8] for path in paths]
     return [slug if slug and count[slug.lower()] == 1 else f"{slug}-{h}" for slug, h in zip(slugs, hashes)]
-
-
-def by_fold(clips: list[dict], folds: dict[str, list[int]]) -> list[dict]:
-    """Split clips by their folds; those of a fold that is in no split are left out."""
-    _check_groups(clips, "fold")
-    split_of = {fold: split for split, numbers in folds.items() for fold in numbers}
-    if not split_of or len(split_of) < sum(map(len, folds.values())):
-        raise CorpusError(f"folds={folds}: give each fold to one split, such as train [1, 2, 3, 4], test [5]")
-    present = {clip["fold"] for clip in clips}
-    absent = sorted(set(split_of) - present)
-    if absent:
-        raise CorpusError(f"folds={folds}: the corpus has no clips in folds {absent}, only in {sorted(present)}")
-    return [{**clip, "split": split_of[clip["fold"]]} for clip in clips if clip["fold"] in split_of]
-
-
-def by_column(clips: list[dict]) -> list[dict]:
-    """Clips whose splits the corpus itself gives, checked."""
-    unknown = sorted({clip["split"] for clip in clips} - set(SPLITS))
-    if unknown:
-        raise CorpusError(f"split column holds {unknown}; give every row one of {', '.join(SPLITS)}")
-    _check_groups(clips, "split")
-    return clips
-
-
-def by_hash(clips: list[dict], fractions: dict[str, float], seed: int) -> list[dict]:
-    """Split source groups by a seeded hash of their name, so that clips added later move no others; clips that have a
-    split of their own, those of a challenge's evaluation set, keep it."""
-    if abs(sum(fractions.values()) - 1) > 1e-6:
-        raise CorpusError(f"split_fractions={fractions}: give shares >= 0 that sum to 1, such as train .8, test .2")
-    given = {clip["split"] for clip in clips if "split" in clip}
-    if mixed := sorted(split for split in given if fractions.get(split)):
-        raise CorpusError(
-            f"split_fractions={fractions}: {mixed[0]} is what the corpus itself gives to some clips; give it no share, so "
-            "that others do not come among them"
-        )
-    return [{"split": _hashed_split(clip["source_group"], fractions, seed), **clip} for clip in clips]
-
-
-def by_class(clips: list[dict], seed: int) -> list[dict]:
-    """Split the source groups of each class: a fifth of them, and at least two, for testing, a fifth for validation, the
-    others for training. Which, is drawn by a seeded hash of their name.
-
-    Where few clips are to be in every split, this is surer than `by_hash`, whose shares hold on average alone. A group with
-    clips of several classes counts in that of the first.
-    """
-    groups, split_of = defaultdict(list), {}
-    for group, label in {clip["source_group"]: clip["label"] for clip in reversed(clips)}.items():
-        groups[label].append(group)
-    few = [f"{label or 'clips'} {len(names)}" for label, names in groups.items() if len(names) < LEAST]
-    if few:
-        raise CorpusError(
-            f"too few recordings to split: {named(sorted(few))}; give at least {LEAST} of each class (two to test, one to "
-            "validate, one to train), or a column `split`"
-        )
-    for names in groups.values():
-        names.sort(key=lambda group: _draw(group, seed))
-        tested, validated = max(2, round(len(names) / 5)), max(1, round(len(names) / 5))
-        parts = ["test"] * tested + ["val"] * validated + ["train"] * (len(names) - tested - validated)
-        split_of |= dict(zip(names, parts))
-    return [{**clip, "split": split_of[clip["source_group"]]} for clip in clips]
-
-
-def _draw(group: str, seed: int) -> float:
-    """A number in [0, 1) that hangs on the group's name and the seed alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2**64
-
-
-def _hashed_split(group: str, fractions: dict[str, float], seed: int) -> str:
-    draw, edge = _draw(group, seed), 0.0
-    for split in SPLITS:
-        edge += fractions.get(split, 0.0)
-        if draw < edge:
-            return split
-    return max(fractions, key=fractions.get)  # the shares sum to a rounding error below 1
-
-
-def _check_groups(clips: list[dict], key: str) -> None:
-    values = defaultdict(set)
-    for clip in clips:
-        values[clip["source_group"]].add(clip[key])
-    parted = {group: sorted(several) for group, several in values.items() if len(several) > 1}
-    if parted:
-        raise CorpusError(f"clips of one source group lie in more than one {key}: {parted}; correct the metadata")

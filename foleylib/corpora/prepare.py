@@ -10,6 +10,7 @@ from foleylib.corpora.left_out import write_left_out
 from foleylib.corpora.listing import list_corpus
 from foleylib.corpora.shards import Shards
 from foleylib.datasets.manifest import CorpusError, load
+from foleylib.evaluation.remarks import LISTED
 from foleylib.params.corpora import Corpus
 from foleylib.runtime import fingerprint, progress
 
@@ -92,9 +93,10 @@ def _usable(name: str, records: list[dict], settings: Corpus, root: Path | None)
 
 def _check(name: str, left_out: list[dict], most: int) -> None:
     if len(left_out) > most:
-        listed = "\n".join(record["problem"] for record in left_out)
+        told = "\n".join(record["problem"] for record in left_out[:LISTED])
+        told += f"\nand {len(left_out) - LISTED} more" if len(left_out) > LISTED else ""
         allowed = f", and unusable={most} allows fewer" if most else ""
-        raise CorpusError(f"corpus {name}: {len(left_out)} unusable files{allowed}, nothing written:\n{listed}")
+        raise CorpusError(f"corpus {name}: {len(left_out)} unusable files{allowed}, nothing written:\n{told}")
 
 
 def _make_all(name: str, shards: Shards, settings: Corpus, root: Path | None) -> None:

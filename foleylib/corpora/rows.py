@@ -1,15 +1,17 @@
 """What the readers of data sets share: rows of clips, tables, and the sounds of a folder."""
 
 import csv
+import io
 import os
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PureWindowsPath
 
+from foleylib.corpora import csv_file
 from foleylib.datasets.manifest import CorpusError
+from foleylib.evaluation.remarks import listed
 
 AUDIO = (".wav", ".flac", ".ogg", ".mp3")
-SHOWN = 20  # of what is wrong, by name; the others are counted
 
 
 def clip_row(source: str, label: str, *, group: str, licence: str = "unknown") -> dict:
@@ -24,20 +26,14 @@ def clip_row(source: str, label: str, *, group: str, licence: str = "unknown") -
     }
 
 
-def named(names: Sequence[str]) -> str:
-    """At most 20 of what an error is about, and how many more there are: "a, b and 3 more"."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
 def is_sound(name: str) -> bool:
     return name[0] != "." and name.lower().endswith(AUDIO)
 
 
 def sounds(folder: Path) -> list[Path]:
-    """The sounds of a folder, in order of their names."""
+    """The sounds of a folder, in order of their names; what only has such a name, as a dangling link, is refused later."""
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in inside if is_sound(path.name) and path.is_file()]
+    return [path for path in inside if is_sound(path.name)]
 
 
 class Files:
@@ -71,12 +67,36 @@ def read_csv(root: Path, name: str, columns: tuple[str, ...]) -> list[dict]:
     path = root / name
     if not path.is_file():
         raise wrong_layout(root, name)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    present = list(rows[0]) if rows else []
-    if not set(columns) <= set(present):
-        raise CorpusError(f"{path}: expected rows with the columns {', '.join(columns)}; found {present or 'no rows'}")
+    try:
+        text = csv_file.checked(path, columns, "correct it, or take the published file")
+    except ValueError as error:
+        raise CorpusError(str(error)) from None
+    rows = [{key: value.strip() for key, value in row.items()} for row in csv.DictReader(io.StringIO(text, newline=""))]
+    if not rows:
+        raise CorpusError(f"{path}: has a header and no rows; give it a row for each clip")
     return rows
+
+
+def fold(row: dict, path: Path, number: int) -> int:
+    """The fold of a row of a table."""
+    if not row["fold"].isdecimal():
+        raise CorpusError(
+            f"{path}: row {number} has the fold {row['fold']!r}, no whole number; take the published file"
+        )
+    return int(row["fold"])
+
+
+def check_inside(root: str, sources: Iterable[str]) -> None:
+    """Refuse paths of sounds that lead out of the root: absolute ones, and those with ".."."""
+    outside = []
+    for source in sources:
+        path = PureWindowsPath(source)  # knows all that may lead away: drives, roots and both slashes
+        if path.drive or path.root or ".." in path.parts:
+            outside.append(source)
+    if outside:
+        raise CorpusError(
+            f"root {root}: {listed(outside)} lead out of it; write paths relative to it, and put the sounds there"
+        )
 
 
 def wrong_layout(root: Path, expected: str) -> CorpusError:

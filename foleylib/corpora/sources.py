@@ -6,15 +6,13 @@ licence, `fold` or `split` where the corpus has one of its own, and `left_out`, 
 be taken.
 """
 
-import re
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from foleylib.corpora.rows import clip_row, read_csv, sounds, wrong_layout
+from foleylib.corpora.own import folder
+from foleylib.corpora.rows import check_inside, clip_row, fold, read_csv, sounds, wrong_layout
 from foleylib.corpora.wavcaps import wavcaps
 from foleylib.corpora.youtube import audiocaps, audioset
-from foleylib.datasets.manifest import CorpusError
 from foleylib.params.corpora import LISTS, Corpus
 
 # Prompts of Yuan et al. (text-driven Foley), in the order of the challenge's classes.
@@ -37,21 +35,21 @@ def esc50(root: Path) -> list[dict]:
         attribution = read_csv(root, "ATTRIBUTION.csv", ("clip", "licence"))
         licences = {Path(row["clip"]).stem: row["licence"] for row in attribution}
     clips = []
-    for row in rows:
+    for number, row in enumerate(rows, 2):
         usual = "CC BY 3.0" if row["esc10"] == "True" else "CC BY-NC 3.0"
         licence = licences.get(f"{row['fold']}-{row['src_file']}-{row['take']}", usual)
         clip = clip_row(f"audio/{row['filename']}", row["category"], group=row["src_file"], licence=licence)
-        clips.append({**clip, "name": Path(row["filename"]).stem, "fold": int(row["fold"])})
+        clips.append({**clip, "name": Path(row["filename"]).stem, "fold": fold(row, root / "meta/esc50.csv", number)})
     return clips
 
 
 def urbansound8k(root: Path) -> list[dict]:
     """UrbanSound8K (Salamon et al., ACM MM 2014): metadata/UrbanSound8K.csv, audio/foldN/; ten folds by Freesound id."""
-    clips = []
-    for row in read_csv(root, "metadata/UrbanSound8K.csv", ("slice_file_name", "fsID", "fold", "class")):
+    clips, name = [], "metadata/UrbanSound8K.csv"
+    for number, row in enumerate(read_csv(root, name, ("slice_file_name", "fsID", "fold", "class")), 2):
         source = f"audio/fold{row['fold']}/{row['slice_file_name']}"
         clip = clip_row(source, row["class"], group=row["fsID"], licence="CC BY-NC 3.0")
-        clips.append({**clip, "name": Path(source).stem, "fold": int(row["fold"])})
+        clips.append({**clip, "name": Path(source).stem, "fold": fold(row, root / name, number)})
     return clips
 
 
@@ -81,27 +79,6 @@ def _dcase_classes(root: Path, part: str, prefix: str) -> list[dict]:
             source = path.relative_to(root).as_posix()
             clip = clip_row(source, label, group=name, licence="research use only (DCASE 2023 Task 7)")
             clips.append({**clip, "name": name})
-    return clips
-
-
-def folder(root: Path) -> list[dict]:
-    """Any <class>/*.{wav,flac,ogg,mp3}, or metadata.csv (or a CSV as root): path, caption or label [, split, group].
-
-    `source_group` or `group` names the recording; without it, files of the same stem count as one recording. A clip of
-    several captions has a row for each of them (as AudioCaps' test clips), or columns caption_1, caption_2, ... (as
-    Clotho's). Without a column `label` the corpus has no classes.
-    """
-    if root.suffix == ".csv":
-        return _table(root.parent, root.name)
-    if (root / "metadata.csv").is_file():
-        return _table(root, "metadata.csv")
-    clips = [
-        clip_row(f"{label.name}/{path.name}", label.name, group=path.stem)
-        for label in (sorted(root.iterdir()) if root.is_dir() else [])
-        for path in sounds(label)
-    ]
-    if not clips:
-        raise wrong_layout(root, "<class>/*.wav (or flac, ogg, mp3), or metadata.csv (path, caption, label)")
     return clips
 
 
@@ -142,55 +119,10 @@ def read_clips(settings: Corpus) -> list[dict]:
     if settings.kind in LISTS:
         lists = LISTS[settings.kind]
         reader = partial(reader, lists=tuple(name for name in lists if name in (settings.lists or lists)))
+    if settings.kind == "folder" and isinstance(settings.classes, list):
+        reader = partial(reader, classes=settings.classes)
     if settings.kind == "wavcaps":
         reader = partial(reader, sources=settings.sources, blacklists=settings.blacklists)
-    return reader(Path(settings.root))
-
-
-def _table(root: Path, name: str) -> list[dict]:
-    path, rows = root / name, read_csv(root, name, ("path",))
-    columns = [column for column in rows[0] if re.fullmatch(r"caption(_\d+)?", column)]
-    if not columns and "label" not in rows[0]:
-        raise CorpusError(f"{path}: expected a column caption or label beside path; found {list(rows[0])}")
-    said = [[row[column] for column in columns if row[column]] for row in rows]
-    bare = [
-        str(i) for i, (row, own) in enumerate(zip(rows, said), 2) if not (row["path"] and (own or row.get("label")))
-    ]
-    if bare:
-        raise CorpusError(
-            f"{path}: no path, or neither caption nor label, in rows {', '.join(bare)}; fill or remove these"
-        )
-    clips = {}
-    for number, (row, captions) in enumerate(zip(rows, said), 2):
-        clip = _clip_of(row)
-        first = clips.setdefault(clip["source_path"], clip)
-        if differing := [key for key in clip if key != "captions" and clip[key] != first[key]]:
-            other = f"{path}: row {number} gives {clip['source_path']} another {', '.join(differing)} than a row before"
-            raise CorpusError(f"{other}; rows of one clip differ in their captions alone")
-        first["captions"] += captions or [""]
-    _check_captions(path, clips)
-    return list(clips.values())
-
-
-def _clip_of(row: dict) -> dict:
-    """The clip of a row of a table, without captions."""
-    source = Path(row["path"]).as_posix()
-    group = row.get("source_group") or row.get("group") or Path(source).stem
-    clip = clip_row(source, row.get("label") or "", group=group, licence=row.get("licence") or "unknown")
-    return {**clip, "split": row["split"] or ""} if "split" in row else clip
-
-
-def _check_captions(path: Path, clips: dict[str, dict]) -> None:
-    """Refuse a clip that is listed twice with one caption, or without one; no caption at all becomes an empty list."""
-    twice, without = [], []
-    for source, clip in clips.items():
-        said = clip["captions"]
-        twice += [f"{source} {caption!r}".removesuffix(" ''") for caption, n in Counter(said).items() if n > 1]
-        without += [source] if "" in said and len(said) > 1 else []
-        clip["captions"] = [caption for caption in said if caption]
-    if twice:
-        raise CorpusError(f"{path}: listed more than once: {', '.join(twice)}; keep one row of each")
-    if without:
-        raise CorpusError(
-            f"{path}: listed with a caption and without one: {', '.join(without)}; remove the latter rows"
-        )
+    clips = reader(Path(settings.root))
+    check_inside(settings.root, [clip["source_path"] for clip in clips])
+    return clips

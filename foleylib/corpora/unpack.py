@@ -1,6 +1,7 @@
 """Archives that strangers made: what one holds is checked before a byte of it is written."""
 
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,7 +23,9 @@ BROKEN = (
     EOFError,
     OSError,
     RuntimeError,  # zipfile's of an unknown compression (NotImplementedError) and of a password
-    UnicodeError,
+    ValueError,
+    LookupError,  # zipfile's of a member without a name
+    struct.error,
 )
 
 
@@ -95,6 +98,8 @@ def _reading(archive: Path, act):
         )
     try:
         return act(archive)
+    except FetchError:
+        raise
     except BROKEN as error:
         raise FetchError(
             f"{archive}: cannot be unpacked ({error}); check the archive and the room on the disk"

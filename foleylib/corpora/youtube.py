@@ -3,12 +3,13 @@
 The publishers give the lists alone, so a clip may have no file: such a row has `left_out`, the reason.
 """
 
-import csv
 from collections import Counter
 from pathlib import Path
 
+from foleylib.corpora import csv_file
 from foleylib.corpora.rows import Files, clip_row, read_csv, wrong_layout
 from foleylib.datasets.manifest import CorpusError
+from foleylib.evaluation.remarks import listed
 
 NO_FILE = "no sound file"
 OWNERS = "audio: rights of the YouTube uploaders"
@@ -79,25 +80,29 @@ def _segments(path: Path):
             f"{path.name} of AudioSet (research.google.com/audioset/download.html) and its sounds, which only YouTube "
             "has; name the lists you have in `lists`",
         )
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.reader(file, skipinitialspace=True), 1):
-            if not row or row[0].startswith("#"):
-                continue
-            if len(row) != 4 or not all(row):
-                raise CorpusError(
-                    f"{path}: row {number} is {row}, not YTID, start_seconds, end_seconds, positive_labels; take the "
-                    "published file"
-                )
-            yield number, row
+    try:
+        rows = csv_file.lines(path, "take the published file", skipinitialspace=True)
+    except ValueError as error:
+        raise CorpusError(str(error)) from None
+    for number, row in rows:
+        if row[0].startswith("#"):
+            continue
+        if len(row) != 4 or not all(row):
+            raise CorpusError(
+                f"{path}: row {number} is {listed(row)[:200]}, not YTID, start_seconds, end_seconds, positive_labels; take "
+                "the published file"
+            )
+        yield number, row
 
 
 def _seconds(cell: str, path: Path, number: int) -> float:
     try:
-        return float(cell)
-    except (TypeError, ValueError):  # None where a row is too short
-        raise CorpusError(
-            f"{path}: row {number} has the time {cell!r}, no number of s; take the published file"
-        ) from None
+        seconds = float(cell)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e6:  # NaN is not either
+        raise CorpusError(f"{path}: row {number} has the time {cell!r}, no number of s; take the published file")
+    return seconds
 
 
 def _clips(root: Path, clips: dict[tuple[str, float, float], dict], licence: str) -> list[dict]:

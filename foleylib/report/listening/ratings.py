@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from foleylib.corpora.csv_file import checked
 from foleylib.evaluation.remarks import LISTED, listed
-from foleylib.report.csv_file import checked
 from foleylib.report.listening.page import KEY
 
 MEASURES = {"quality": "audio_quality", "relevance": "class_relevance"}  # what the page calls them -> the metric

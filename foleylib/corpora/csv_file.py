@@ -16,11 +16,7 @@ def checked(path: str | Path, columns: Sequence[str], remedy: str) -> str:
     pandas would read rows that are too long by another index, and short ones with NaN. `remedy` ends each error.
     """
     text = _text(Path(path), remedy)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise ValueError(f"{path}: cannot be read as a CSV (line {reader.line_num}: {error}); {remedy}") from None
+    rows = _rows(path, text, remedy)
     if not rows:
         raise ValueError(f"{path}: cannot be read as a CSV (it is empty); {remedy}")
     header = rows[0][1]
@@ -39,6 +35,19 @@ def checked(path: str | Path, columns: Sequence[str], remedy: str) -> str:
         if lines:
             raise ValueError(f"{path}: {what}, in line {listed(lines)}; {remedy}")
     return text
+
+
+def lines(path: str | Path, remedy: str, **dialect) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file in UTF-8 that has no header, with their line numbers; `dialect` goes to `csv.reader`."""
+    return _rows(path, _text(Path(path), remedy), remedy, **dialect)
+
+
+def _rows(path: str | Path, text: str, remedy: str, **dialect) -> list[tuple[int, list[str]]]:
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect)
+        return [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(f"{path}: cannot be read as a CSV (line {reader.line_num}: {error}); {remedy}") from None
 
 
 def _text(path: Path, remedy: str) -> str:

@@ -1,0 +1,231 @@
+"""Sounds and tables of others that cannot be used: each is refused in a sentence, and nothing is changed."""
+
+import os
+import shutil
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from made_corpora import corpus, noise
+
+from foleylib.audio.io import AudioError, read
+from foleylib.commands.main import main
+from foleylib.corpora.listing import list_clips
+from foleylib.corpora.prepare import prepare
+from foleylib.datasets.manifest import CorpusError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of five sounds."""
+    for label in ("DogBark", "rain"):
+        for i in range(5):
+            noise(tmp_path / "sounds" / label / f"{label}{i}.wav", seconds=0.3)
+    return tmp_path / "sounds"
+
+
+def state(folder):
+    return {path: path.lstat().st_mtime_ns for path in sorted(folder.parent.rglob("*"))}
+
+
+def of_rate(rate):
+    def make(path):
+        noise(path)
+        content = bytearray(path.read_bytes())
+        content[24:28] = struct.pack("<I", rate)
+        path.write_bytes(content)
+
+    return make
+
+
+def cut(name, kept):
+    def make(path):
+        other = noise(path.with_name(name), seconds=6)
+        other.write_bytes(other.read_bytes()[: int(kept * other.stat().st_size)])
+        return other
+
+    return make
+
+
+def holds(value):
+    def make(path):
+        wave = np.zeros(8000, dtype=np.float32)
+        wave[100] = value
+        soundfile.write(path, wave, 16000, subtype="FLOAT")
+
+    return make
+
+
+def flac_that_promises(path):
+    other = noise(path.with_name("x.flac"))
+    content = bytearray(other.read_bytes())
+    content[21] |= 0x0F  # the upper bits of the number of samples, which becomes 2^36 and some
+    content[22:26] = b"\xff\xff\xff\xff"
+    other.write_bytes(content)
+    return other
+
+
+SOUNDS = [
+    pytest.param(lambda p: p.write_bytes(b""), "cannot be read as audio", id="zero bytes"),
+    pytest.param(lambda p: p.write_text("dear sir"), "cannot be read as audio", id="text called wav"),
+    pytest.param(lambda p: p.write_bytes(b"RIFF\xff\xff\xff\xffWAVE"), "cannot be read as audio", id="header alone"),
+    pytest.param(lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" * 9), "cannot be read as audio", id="picture"),
+    pytest.param(lambda p: soundfile.write(p, np.zeros(0), 16000), "holds no samples", id="no samples"),
+    pytest.param(lambda p: p.mkdir(), "a folder, no sound file", id="folder"),
+    pytest.param(os.mkfifo, "a pipe or a device, no sound file", id="pipe"),
+    pytest.param(lambda p: p.symlink_to("/dev/zero"), "a pipe or a device, no sound file", id="device"),
+    pytest.param(lambda p: p.symlink_to("nowhere.wav"), "a link to what is not there", id="dangling link"),
+    pytest.param(lambda p: p.symlink_to(p.name), "cannot be opened .*levels of symbolic links", id="link to itself"),
+    pytest.param(of_rate(1), "rate of 1 Hz, outside 2000 to 768000", id="1 Hz"),
+    pytest.param(of_rate(1999), "rate of 1999 Hz", id="1999 Hz"),
+    pytest.param(of_rate(2_000_000_000), "rate of 2000000000 Hz", id="2 GHz"),
+    pytest.param(of_rate(0), "cannot be read as audio|rate of 0 Hz", id="0 Hz"),
+    pytest.param(holds(np.nan), "NaN or Inf", id="NaN"),
+    pytest.param(holds(np.inf), "NaN or Inf", id="Inf"),
+    pytest.param(holds(-np.inf), "NaN or Inf", id="-Inf"),
+    pytest.param(cut("x.wav", 0.9), "cut short", id="wav cut"),
+    pytest.param(cut("x.flac", 0.5), "cut short|cannot be read", id="flac cut"),
+    pytest.param(cut("x.mp3", 0.5), "cut short", id="mp3 cut"),
+    pytest.param(cut("x.ogg", 0.5), "cut short|cannot be read", id="ogg cut"),
+    pytest.param(flac_that_promises, "cut short|more sound than memory|cannot be read", id="flac of 2^36 samples"),
+]
+
+
+@pytest.mark.parametrize("make, said", SOUNDS)
+def test_a_sound_that_cannot_be_used_is_named_and_not_dropped(folder, make, said):
+    path = make(folder / "rain/x.wav")
+    path = path if hasattr(path, "name") else folder / "rain/x.wav"
+    before = state(folder)
+    with pytest.raises(AudioError, match=f"{path.name}: .*({said})"):
+        read(path)
+    with pytest.raises(CorpusError, match=f"1 unusable files, nothing written:\n.*{path.name}: .*({said})"):
+        prepare("own", corpus("folder", folder, split_fractions=None), folder.parent / "out")
+    after = state(folder)
+    assert {path: after[path] for path in before if path != folder.parent} == {
+        path: time for path, time in before.items() if path != folder.parent
+    }
+    assert not (folder.parent / "out").exists()
+
+
+def several(name, count):
+    def spoil(root):
+        for i in range(count):
+            (root / "rain" / f"{i:02d}{name}").write_text("no sound")
+
+    return spoil
+
+
+FOLDERS = [
+    pytest.param(lambda d: (d / "empty").mkdir(), "no sounds in empty", id="empty class"),
+    pytest.param(lambda d: (d / "wind").symlink_to("gone"), "wind are links to what is not there", id="class gone"),
+    pytest.param(lambda d: noise(d / "loose.wav"), "loose.wav outside the folders", id="sound beside the classes"),
+    pytest.param(lambda d: noise(d / "rain/more/a.wav"), "rain/more/a.wav deeper than", id="too deep"),
+    pytest.param(several(".m4a", 1), "rain/00.m4a are none of .wav", id="other format"),
+    pytest.param(several(".wma", 30), "19.wma and 10 more are none of", id="thirty of another format"),
+    pytest.param(several(".wav", 30), "19.wav: .*\n.*and 10 more", id="thirty that are no sounds"),
+    pytest.param(
+        lambda d: shutil.copytree(d / "rain", d / "Rain"), "classes Rain and rain are the same in words", id="two spellings"
+    ),
+    pytest.param(lambda d: shutil.rmtree(d / "rain") or noise(d / "rain/a.wav"), "rain 1; give at least 4", id="few"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil, said", FOLDERS)
+def test_what_would_be_left_out_of_a_folder_is_told(folder, capsys, spoil, said):
+    spoil(folder)
+    before = state(folder)
+    with pytest.raises(CorpusError, match=f"(?s){said}"):
+        prepare("own", corpus("folder", folder, split_fractions=None), folder.parent / "out")
+    assert main(["corpus", "check", str(folder)]) == 1
+    err = capsys.readouterr().err
+    assert "would stop here" in err and "Traceback" not in err and str(folder) in err
+    after = state(folder)
+    assert all(after[path] == time for path, time in before.items() if path != folder.parent)
+    assert not (folder.parent / "out").exists()
+
+
+def test_folders_of_other_classes_are_not_looked_at(folder):
+    (folder / "empty").mkdir()
+    clips = list_clips(corpus("folder", folder, split_fractions=None, classes=["rain", "DogBark"]))
+    assert len(clips) == 10
+    with pytest.raises(CorpusError, match="no sounds in empty"):
+        list_clips(corpus("folder", folder, split_fractions=None, classes=["rain", "empty"]))
+
+
+HEADER = "path,label,split\n"
+ROWS = "".join(f"DogBark/DogBark{i}.wav,dog,{split}\nrain/rain{i}.wav,rain,{split}\n"
+               for i, split in enumerate(("train", "train", "val", "test", "test")))  # fmt: skip
+
+TABLES = [
+    pytest.param((HEADER + ROWS).encode("utf-16"), "byte 0 is no UTF-8", id="utf-16"),
+    pytest.param((HEADER + ROWS).replace("dog,", "chien é,").encode("latin-1"), "is no UTF-8", id="latin-1"),
+    pytest.param(HEADER + ROWS + "a\0.wav,dog,train\n", "is NUL", id="NUL"),
+    pytest.param("", "it is empty", id="empty"),
+    pytest.param("\n\n", "it is empty", id="blank"),
+    pytest.param(HEADER, "a header and no rows", id="no rows"),
+    pytest.param("label,split\ndog,train\n", "no column path", id="no path"),
+    pytest.param("path,split\na.wav,train\n", "expected a column caption or label", id="no label"),
+    pytest.param("path,path,label\na.wav,b.wav,dog\n", "column path twice", id="column twice"),
+    pytest.param(HEADER + ROWS + "DogBark/DogBark0.wav,dog\n", "other than the 3 fields .* line 12", id="short row"),
+    pytest.param(HEADER + ROWS + "a.wav,dog,train,x\n", "other than the 3 fields .* line 12", id="long row"),
+    pytest.param(HEADER + "a.wav,dog\n" * 25, "line 2, 3.* 21 and 5 more;", id="25 short rows"),
+    pytest.param(HEADER + ROWS + f"a.wav,{'x' * 20000},train\n", "more than 10000 characters", id="long field"),
+    pytest.param(HEADER + ROWS + f"a.wav,{'x' * 200000},train\n", "field larger than field limit", id="field limit"),
+    pytest.param(HEADER + 'a.wav,"dog,train\n' + ROWS, "cannot be read as a CSV", id="open quote"),
+    pytest.param(HEADER + ROWS + "/etc/passwd,dog,train\n", "/etc/passwd lead out", id="absolute"),
+    pytest.param(HEADER + ROWS + "../a.wav,dog,train\n", r"\.\./a.wav lead out", id="above"),
+    pytest.param(HEADER + ROWS + "rain/../../a.wav,dog,train\n", "lead out", id="above, later"),
+    pytest.param(HEADER + ROWS + "C:\\a.wav,dog,train\n", "lead out", id="drive"),
+    pytest.param(HEADER + "".join(f"../{i}.wav,dog,train\n" for i in range(25)), "and 5 more lead out", id="25 above"),
+    pytest.param(HEADER + ROWS + "gone.wav,dog,train\n", "gone.wav: no such file", id="gone"),
+    pytest.param(HEADER + ROWS + f"{'x' * 300}.wav,dog,train\n", "cannot be opened", id="name too long"),
+    pytest.param(HEADER + ROWS + "rain,dog,train\n", "a folder, no sound file", id="folder"),
+    pytest.param(HEADER + ROWS + "DogBark/DogBark0.wav,dog,train\n", "more than once", id="twice"),
+    pytest.param(HEADER + ROWS + "DogBark/DogBark0.wav,rain,train\n", "another label", id="another label"),
+    pytest.param(HEADER + ROWS.replace("dog", " ", 1), "neither caption nor label, in rows 2", id="no label in a row"),
+    pytest.param("path,label,caption\nDogBark/DogBark0.wav,dog,\nrain/rain0.wav,,it rains\n", "no label in rows 3", id="unlabelled row"),
+    pytest.param(HEADER + ROWS.replace("train", "learn", 1), r"split column holds \['learn'\]", id="split unknown"),
+    pytest.param(HEADER + ROWS.replace("train", "", 1), r"split column holds \[''\]", id="no split in a row"),
+    pytest.param(HEADER + ROWS.replace("rain,test", "rain,train"), "without a clip of a class: test rain", id="class without test"),
+    pytest.param(HEADER + ROWS.replace("rain,val", "rain,train"), "without a clip of a class: val rain", id="class without val"),
+    pytest.param(HEADER + ROWS.replace("dog", "Rain", 1), "Rain and rain are the same in words", id="two spellings"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text, said", TABLES)
+def test_a_table_that_cannot_be_used_is_named(folder, text, said):
+    path = folder / "metadata.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    before = state(folder)
+    with pytest.raises(CorpusError, match=said) as raised:
+        prepare("own", corpus("folder", folder, split_fractions=None), folder.parent / "out")
+    assert len(str(raised.value)) < 8000
+    assert all(state(folder)[path] == time for path, time in before.items() if path != folder.parent)
+    assert not (folder.parent / "out").exists()
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_a_table_of_any_writer_of_utf8_is_read(folder, start):
+    (folder / "metadata.csv").write_bytes(start + (HEADER + ROWS).replace("\n", "\r\n").encode())
+    assert {clip["label"] for clip in list_clips(corpus("folder", folder, split_fractions=None))} == {"dog", "rain"}
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "mp3", "ogg"])
+def test_a_spoilt_file_is_read_or_refused(tmp_path, format):
+    """Whatever the bytes, what is read is finite and at a rate of sound; any other error than AudioError fails."""
+    path, rng = noise(tmp_path / f"a.{format}"), np.random.default_rng(0)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(100):
+        content = bytearray(whole[: rng.integers(1, len(whole))] if rng.random() < 0.3 else whole)
+        for at in rng.integers(0, min(100, len(content)), rng.integers(1, 8)):
+            content[at] = rng.choice([0, 255, rng.integers(256)])
+        path.write_bytes(content)
+        try:
+            wave, rate = read(path)
+        except AudioError as error:
+            assert str(error).startswith(f"{path}: ")
+            refused += 1
+        else:
+            assert np.isfinite(wave).all() and 2000 <= rate <= 768_000
+    assert refused
