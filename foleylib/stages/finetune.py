@@ -21,7 +21,7 @@ from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import Finetune, System
 from foleylib.runtime import fingerprint, in_parallel, pick_device, process, wait_for_all, weights_sha256, write_json
-from foleylib.stages import neighbours
+from foleylib.stages import cards, neighbours
 from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
 from foleylib.train import Job
 
@@ -56,9 +56,21 @@ def make(name: str, cfg: Params) -> pd.DataFrame:
         shutil.rmtree(out, ignore_errors=True)
         for seed, folder in finished.items():
             shutil.copytree(folder, out / str(seed))
+            cards.write(out / str(seed), _told(cfg.entry("systems", name), seed, cfg))
         shutil.rmtree(scratch, ignore_errors=True)
     wait_for_all()
     return pd.concat([pd.read_csv(out / str(seed) / "history.csv").assign(seed=seed) for seed in finished])
+
+
+def _told(system: System, seed: int, cfg: Params) -> dict:
+    """What the card of a model tells of its origin."""
+    told = {
+        "settings": system.model_dump(mode="json"),
+        "corpus": cfg.corpora[system.corpus].model_dump(mode="json"),
+        "licences": manifests.licences(paths.CLIPS / system.corpus),
+        "seed": seed,
+    }
+    return told | ({"start": cards.provenance_of(paths.FOUNDATION / system.init)} if system.pretrained else {})
 
 
 def _context(cfg: Params) -> tuple[Params, dict]:

@@ -12,7 +12,7 @@ from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params.settings import Params
 from foleylib.runtime import fingerprint, own_folder, wait_for_all
-from foleylib.stages import bundle
+from foleylib.stages import bundle, cards
 from foleylib.train import Job
 
 
@@ -34,6 +34,7 @@ def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) 
         _unpack(part, cfg, out)
     else:
         bundle.take(part, cfg, out)
+    cards.write(out)
     wait_for_all()
     return bundle.history_of(out)
 
