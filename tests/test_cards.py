@@ -51,7 +51,7 @@ def test_the_lines_of_a_bundled_card_load_it(part, monkeypatch):
     blocks = read(paths.BUNDLED / part)[2]
     assert blocks
     for block in blocks:
-        exec(compile(block, part, "exec"), {})
+        exec(compile(block, part, "exec"), {})  # noqa: S102
 
 
 def test_a_saved_pipeline_has_a_card_whose_lines_make_a_sound(tiny_models, tmp_path, monkeypatch):
@@ -71,7 +71,7 @@ def test_a_saved_pipeline_has_a_card_whose_lines_make_a_sound(tiny_models, tmp_p
     assert front["license"] == "cc0-1.0" and "with seed 3" in body and "stored as float32;" in body
     assert weights_sha256(folder) == before
     made = {}
-    exec(compile(blocks[0], "card", "exec"), made)
+    exec(compile(blocks[0], "card", "exec"), made)  # noqa: S102
     assert np.isfinite(made["wave"]).all()
 
 
@@ -116,14 +116,14 @@ def clap_folder(request, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("samples", [3_000, 16_000, 20_480])
+@pytest.mark.parametrize("samples", [3_000, 16_000])
 def test_the_stock_processor_reads_a_whole_clip(clap_folder, samples):
     from transformers import AutoProcessor, ClapModel
 
     processor = AutoProcessor.from_pretrained(clap_folder)
     ours, stock = clap.load(clap_folder), ClapModel.from_pretrained(clap_folder).float().eval()
     wave = 0.1 * np.random.default_rng(0).standard_normal(samples).astype(np.float32)
-    read = processor(audio=wave, sampling_rate=16_000, return_tensors="pt")
+    read = processor(audio=wave, sampling_rate=16_000, audio_kwargs={"max_length": 20_480}, return_tensors="pt")
     assert read["input_features"].shape == (1, 1, 61, 64)
     with torch.no_grad():
         embedded = torch.nn.functional.normalize(stock.get_audio_features(**read).pooler_output, dim=-1)

@@ -243,7 +243,7 @@ def build(settings, captions: list[str], *, seed: int) -> Clap:
         feature_size=audio.n_mels,
         sampling_rate=audio.rate,
         hop_length=audio.hop,
-        max_length_s=audio.seconds,
+        max_length_s=int(audio.seconds) if audio.seconds == int(audio.seconds) else audio.seconds,  # samples as an int
         fft_window_size=audio.n_fft,
         frequency_min=audio.fmin,
         frequency_max=audio.fmax,

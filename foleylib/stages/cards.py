@@ -45,9 +45,12 @@ unet = rates.load(Path("{folder}"))""",
         """import numpy as np
 from transformers import AutoProcessor, ClapModel
 
-processor, model = AutoProcessor.from_pretrained("{folder}"), ClapModel.from_pretrained("{folder}").float().eval()
-rate = processor.feature_extractor.sampling_rate
-audio = model.get_audio_features(**processor(audio=np.zeros(rate), sampling_rate=rate, return_tensors="pt"))
+processor = AutoProcessor.from_pretrained("{folder}")
+model = ClapModel.from_pretrained("{folder}").float().eval()
+extractor = processor.feature_extractor
+rate, window = extractor.sampling_rate, round(extractor.nb_max_samples)  # of a fraction of a second, samples are no int
+read = processor(audio=np.zeros(rate), sampling_rate=rate, audio_kwargs={{"max_length": window}}, return_tensors="pt")
+audio = model.get_audio_features(**read)
 text = model.get_text_features(**processor(text=["a dog bark"], padding=True, return_tensors="pt"))""",
     ),
     "vae": (
