@@ -3,10 +3,12 @@
 import atexit
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import zlib
@@ -97,21 +99,22 @@ def parameters(module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def load_strictly(network: type, folder: str | Path, *, stage: str):
+def load_strictly(network: type, folder: str | Path, *, stage: str, needs: Sequence[str] = ()):
     """A transformers or diffusers `network` from a folder that `stage` wrote, in float32 and evaluation mode.
 
     `from_pretrained` alone gives random values to a weight that is missing or of another shape, with a warning at most;
-    here it stops, as do unknown weights and those that are not finite, with the folder and the name.
+    here it stops, as do unknown weights and those that are not finite, with the folder and the name. `needs` are the keys
+    of config.json without which a default would be taken in silence.
     """
     import torch
-    from safetensors import SafetensorError
 
     if not (Path(folder) / "config.json").is_file():
         raise ValueError(f"{folder}: no {network.__name__} there; run the {stage} stage first")
-    try:
-        model, report = network.from_pretrained(folder, output_loading_info=True, torch_dtype=torch.float32)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder}: damaged or incomplete ({error}); run the {stage} stage again") from error
+    read_object(Path(folder) / "config.json", needs, remedy=f"run the {stage} stage again")
+    with told_of(folder, f"run the {stage} stage again"):
+        model, report = network.from_pretrained(
+            folder, output_loading_info=True, torch_dtype=torch.float32, local_files_only=True
+        )
     faults = {name: sorted(map(str, keys))[:5] for name, keys in report.items() if keys}
     if faults:
         raise ValueError(
@@ -120,6 +123,43 @@ def load_strictly(network: type, folder: str | Path, *, stage: str):
     if hasattr(model, "register_to_config"):
         model.register_to_config(_name_or_path="")  # else it is saved with the folder that it was read from
     return finite(model, folder)
+
+
+def load_beside(kind: type, folder: str | Path, file: str, *, stage: str, needs: Sequence[str] = ()):
+    """A tokenizer or feature extractor of transformers, whose `file` must be an object with the keys that it `needs`: it
+    takes defaults for others in silence."""
+    remedy = f"copy the whole folder again, or run the {stage} stage"
+    read_object(Path(folder) / file, needs, remedy=remedy)
+    with told_of(folder, remedy):
+        return kind.from_pretrained(folder, local_files_only=True)
+
+
+@contextmanager
+def told_of(folder: str | Path, remedy: str):
+    """Errors of a library that reads `folder`, which differ with where a file breaks off, as one ValueError that names it."""
+    try:
+        yield
+    except Exception as error:
+        said = textwrap.shorten(" ".join(str(error).split()), 240)
+        raise ValueError(f"{folder}: damaged or incomplete ({said}); {remedy}") from error
+
+
+def read_object(file: Path, needs: Sequence[str] = (), *, remedy: str) -> dict:
+    """The object that a JSON file holds, with the keys that it `needs`."""
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; {remedy}")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: no JSON, or damaged or incomplete ({error}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: holds a {type(content).__name__}, where an object is meant; {remedy}")  # noqa: TRY004
+    if absent := [key for key in needs if content.get(key) is None]:
+        raise ValueError(f"{file}: '{absent[0]}' is missing; {remedy}")
+    for key in needs:
+        if isinstance(content[key], float) and not math.isfinite(content[key]):
+            raise ValueError(f"{file}: '{key}' is {content[key]}, no finite number; {remedy}")
+    return content
 
 
 def finite(model, folder: str | Path):

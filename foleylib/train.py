@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -307,10 +308,19 @@ def _resume(sides: dict[str, _Side], state_file: Path) -> tuple[int, list[dict],
     if not state_file.exists():
         return 0, [], {}
     # To the CPU: Adam counts steps there, and a counter on a GPU would be waited for at every step.
-    saved = torch.load(state_file, map_location="cpu", weights_only=True)
-    for name, side in sides.items():
-        side.restore(saved["trainables"][name])
-    return saved["step"], saved["history"], saved.get("best", {})
+    try:
+        saved = torch.load(state_file, map_location="cpu", weights_only=True)
+        for name, side in sides.items():
+            side.restore(saved["trainables"][name])
+        first, history = saved["step"], saved["history"]
+        if type(first) is not int or len(history) != first:
+            raise ValueError(f"{len(history)} rows of history at step {first}")
+        return first, history, saved.get("best", {})
+    except Exception as error:  # a damaged file fails in many ways, according to where it breaks off
+        said = textwrap.shorten(" ".join(str(error).split()), 200)
+        raise ValueError(
+            f"{state_file}: no state of this training, or damaged ({said}); delete it, and the training begins anew"
+        ) from error
 
 
 def _to(batch: dict, device: torch.device) -> dict:

@@ -105,5 +105,5 @@ def test_stock_transformers_embeds_as_we_do(saved, where):
 def test_a_saved_tokenizer_keeps_nothing_of_its_calls(saved):
     folder, _ = saved
     told = yaml.safe_load((folder / "tokenizer_config.json").read_text())
-    assert not set(told) & set(claps.OF_CALLS) and told["model_max_length"] == 77
+    assert not set(told) & set(claps.LAST_CALL) and told["model_max_length"] == 77
     assert '"truncation": null' in (folder / "tokenizer.json").read_text()

@@ -65,10 +65,11 @@ class _TextHalf:
     """The text half of CLAP that a pipeline folder holds, called as a whole `networks.clap.Clap` is."""
 
     def __init__(self, folder: Path, device):
-        from transformers import AutoTokenizer, ClapTextModelWithProjection
+        from transformers import ClapTextModelWithProjection
 
         self.model = load_strictly(ClapTextModelWithProjection, folder / "text_encoder", stage="pretrain").to(device)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        self.tokenizer = claps.load_tokenizer(folder / "tokenizer", stage="pretrain")
+        claps.check_vocabulary(folder, self.tokenizer, self.model.config)
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> torch.Tensor:

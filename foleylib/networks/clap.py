@@ -10,18 +10,31 @@ from torch.nn import functional as F
 
 from foleylib.audio.io import at_rate
 from foleylib.audio.mel import DecibelMel, MelConfig
-from foleylib.runtime import load_strictly
+from foleylib.runtime import load_beside, load_strictly, read_object
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # RoBERTa's, in its order: pad is 1
 TOKENS = 16384  # padded tokens of a batch of texts at most; the attention of 256 texts of 512 tokens takes gigabytes
 PADDED = 16  # batches of sorted texts are padded to a multiple of it
-OF_CALLS = (  # what a tokenizer's settings have of its calls, and of where it was read
+# Keys of preprocessor_config.json that the front end reads.
+FRONT_END = (
+    "feature_size",
+    "sampling_rate",
+    "hop_length",
+    "fft_window_size",
+    "frequency_min",
+    "frequency_max",
+    "max_length_s",
+    "nb_max_samples",
+)
+# What a tokenizer keeps of its last call and of where it was read, and `save_pretrained` would write.
+LAST_CALL = (
     "max_length",
     "stride",
     "truncation_side",
     "truncation_strategy",
-    "pad_to_multiple_of",
     "pad_token_type_id",
+    "padding_side",
+    "pad_to_multiple_of",
     "is_local",
     "local_files_only",
 )
@@ -172,34 +185,54 @@ class Clap(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write model, tokenizer and feature extractor as transformers does."""
-        forget_calls(self.tokenizer)
-        for part in (self.model, self.tokenizer, self.extractor):
+        for part in (self.model, unbound(self.tokenizer), self.extractor):
             part.save_pretrained(folder)
 
 
-def forget_calls(tokenizer) -> None:
-    """Take out of a tokenizer what its last call cut and padded to, and from where it was read, before it is saved.
+def unbound(tokenizer):
+    """The tokenizer without the length to which it cut and padded its last texts.
 
-    transformers saves these with it, and its ClapProcessor cuts audio to as many samples as a text has tokens then.
+    It would be saved with it, read as its `max_length`, and taken by transformers' `ClapProcessor` for that of clips too:
+    77 tokens became 77 samples.
     """
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    for name in OF_CALLS:
+    for name in LAST_CALL:
         tokenizer.init_kwargs.pop(name, None)
+    return tokenizer
+
+
+def load_tokenizer(folder: str | Path, *, stage: str):
+    """The tokenizer of a folder that `stage` wrote, which must say how many tokens it cuts a text to."""
+    from transformers import AutoTokenizer
+
+    read_object(Path(folder) / "tokenizer.json", remedy=f"copy the whole folder again, or run the {stage} stage")
+    return load_beside(AutoTokenizer, folder, "tokenizer_config.json", stage=stage, needs=["model_max_length"])
+
+
+def check_vocabulary(folder: str | Path, tokenizer, config) -> None:
+    """Stop where a tokenizer is not that of a text half, whose `config` is given."""
+    if len(tokenizer) != config.vocab_size:
+        raise ValueError(
+            f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {config.vocab_size}; "
+            "the tokenizer's files are missing or of another model"
+        )
+    if tokenizer.model_max_length > config.max_position_embeddings - 2:  # RoBERTa counts positions from pad + 1
+        raise ValueError(
+            f"{folder}: the tokenizer's model_max_length is {tokenizer.model_max_length}, the model reads "
+            f"{config.max_position_embeddings - 2} tokens; give the tokenizer's files of this model"
+        )
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Clap:
     """A CLAP folder (model, tokenizer, feature extractor) in eval mode, so that nothing in it is random."""
-    from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
+    from transformers import ClapFeatureExtractor, ClapModel
 
     model = load_strictly(ClapModel, folder, stage="clap")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if len(tokenizer) != model.config.text_config.vocab_size:
-        raise ValueError(
-            f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {model.config.text_config.vocab_size}; "
-            "the tokenizer's files are missing or of another model"
-        )
-    return Clap(model, tokenizer, ClapFeatureExtractor.from_pretrained(folder)).to(device).eval()
+    tokenizer = load_tokenizer(folder, stage="clap")
+    extractor = load_beside(ClapFeatureExtractor, folder, "preprocessor_config.json", stage="clap", needs=FRONT_END)
+    check_vocabulary(folder, tokenizer, model.config.text_config)
+    return Clap(model, tokenizer, extractor).to(device).eval()
 
 
 def build(settings, captions: list[str], *, seed: int) -> Clap:
@@ -212,7 +245,7 @@ def build(settings, captions: list[str], *, seed: int) -> Clap:
         feature_size=audio.n_mels,
         sampling_rate=audio.rate,
         hop_length=audio.hop,
-        max_length_s=audio.seconds,
+        max_length_s=int(audio.seconds) if audio.seconds == int(audio.seconds) else audio.seconds,  # samples as an int
         fft_window_size=audio.n_fft,
         frequency_min=audio.fmin,
         frequency_max=audio.fmax,

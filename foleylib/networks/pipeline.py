@@ -1,6 +1,5 @@
 """The parts of a latent diffusion model together, on disk as a `diffusers.AudioLDMPipeline`, and what decodes latents."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,11 @@ from foleylib.networks import clap as claps
 from foleylib.networks import rates
 from foleylib.networks import vae as vaes
 from foleylib.networks import vocoder as vocoders
+from foleylib.runtime import read_object
+
+PARTS = ("unet", "vae", "vocoder", "scheduler", "text_encoder", "tokenizer")
+NOISE = ("num_train_timesteps", "beta_start", "beta_end")
+WHOLE = "copy the whole folder again, or run the stage that makes it"
 
 
 @dataclass
@@ -38,19 +42,33 @@ def load(folder: Path) -> Pipeline:
     """Read a pipeline folder (models/foundation/ldm, models/systems/NAME/SEED)."""
     if not (folder / "model_index.json").is_file():
         raise ValueError(f"{folder} holds no pipeline (model_index.json is missing); run the stage that makes it")
-    noise = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    named = read_object(folder / "model_index.json", remedy=WHOLE)
+    if absent := [name for name in PARTS if name not in named or not (folder / name).is_dir()]:
+        raise ValueError(f"{folder}: its {absent[0]} is missing, the folder is half copied perhaps; {WHOLE}")
     return Pipeline(
         unet=rates.load(folder),
         vae=vaes.load(folder / "vae"),
         vocoder=vocoders.load(folder / "vocoder"),
-        noise={k: noise[k] for k in ("num_train_timesteps", "beta_start", "beta_end")},
+        noise=_noise(folder / "scheduler" / "scheduler_config.json"),
     )
+
+
+def _noise(file: Path) -> dict:
+    """The noise schedule of a scheduler's config, which must be of AudioLDM's kind."""
+    read = read_object(file, [*NOISE, "beta_schedule"], remedy=WHOLE)
+    if read["beta_schedule"] != "scaled_linear" or read.get("prediction_type", "epsilon") != "epsilon":
+        kind = read["beta_schedule"], read.get("prediction_type", "epsilon")
+        raise ValueError(f"{file}: is of the kind {kind}, AudioLDM's ('scaled_linear', 'epsilon'); give an AudioLDM")
+    steps, *betas = (read[key] for key in NOISE)
+    if type(steps) is not int or steps < 1 or not all(type(beta) is float and 0 < beta < 1 for beta in betas):
+        raise ValueError(f"{file}: {', '.join(NOISE)} are {steps}, {betas}: no schedule of noise; {WHOLE}")
+    return {key: read[key] for key in NOISE}
 
 
 def prompts_of(folder: Path) -> dict[str, str] | None:
     """The prompts that a model was fine-tuned with, label -> text; None where its folder has none."""
     file = folder / "prompts.json"
-    return json.loads(file.read_text()) if file.is_file() else None
+    return read_object(file, remedy=WHOLE) if file.is_file() else None
 
 
 def load_parts(foundation: Path, *names: str) -> dict:
@@ -72,11 +90,10 @@ def save(folder: Path, unet, noise, *, frames: int, clap: claps.Clap, vae, vocod
 
     unet.register_to_config(sample_size=frames // vae_ratio(vae))
     schedule = {"num_train_timesteps": noise.steps, "beta_start": noise.beta_start, "beta_end": noise.beta_end}
-    claps.forget_calls(clap.tokenizer)
     AudioLDMPipeline(
         vae=vae,
         text_encoder=text_encoder(clap.model),
-        tokenizer=clap.tokenizer,
+        tokenizer=claps.unbound(clap.tokenizer),
         unet=unet,
         scheduler=scheduler(schedule, "ddim"),
         vocoder=vocoder,

@@ -39,4 +39,4 @@ def load(folder: Path) -> nn.Module:
     """The `AutoencoderKL` of a folder, in eval mode; its config has the latent scale."""
     from diffusers import AutoencoderKL
 
-    return load_strictly(AutoencoderKL, folder, stage="vae")
+    return load_strictly(AutoencoderKL, folder, stage="vae", needs=["scaling_factor"])

@@ -112,7 +112,7 @@ def load(folder: str | Path) -> nn.Module:
     """Read a generator written by `save` (or a published one), without weight norm, in evaluation mode."""
     from transformers import SpeechT5HifiGan
 
-    return load_strictly(SpeechT5HifiGan, folder, stage="vocoder")
+    return load_strictly(SpeechT5HifiGan, folder, stage="vocoder", needs=["sampling_rate", "normalize_before"])
 
 
 class GriffinLim(nn.Module):

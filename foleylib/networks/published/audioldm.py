@@ -15,7 +15,7 @@ from torch import nn
 
 from foleylib.diffusion import process
 from foleylib.networks import pipeline, unet, vae, vocoder
-from foleylib.networks.clap import Clap
+from foleylib.networks.clap import Clap, unbound
 from foleylib.networks.published import hub, reader, weights
 from foleylib.networks.published.original import averaged, split
 from foleylib.networks.published.weights import State
@@ -191,7 +191,7 @@ def _save(parts: Parts, folder: Path) -> None:
     AudioLDMPipeline(
         vae=parts.vae,
         text_encoder=pipeline.text_encoder(parts.clap.model),
-        tokenizer=parts.clap.tokenizer,
+        tokenizer=unbound(parts.clap.tokenizer),
         unet=parts.unet,
         scheduler=pipeline.scheduler(parts.noise, "ddim"),
         vocoder=parts.vocoder,

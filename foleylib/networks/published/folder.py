@@ -3,7 +3,6 @@
 A check that fails is a ValueError of one sentence; what was put right is told in the notes of `Parts`.
 """
 
-import json
 from math import prod
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from foleylib.networks import unet, vocoder
 from foleylib.networks.clap import Clap
 from foleylib.networks.published.audioldm import Parts
 from foleylib.networks.published.part import compare, config_of, load_part, plain, with_text_eps
+from foleylib.runtime import read_object
 
 DEFAULT_HEADS = 8  # diffusers' own, which its conversion of AudioLDM leaves at every level
 DEFAULT_SCALE = 0.18215  # diffusers' own, Stable Diffusion's
@@ -138,7 +138,7 @@ def load_noise(file: Path, settings) -> dict:
     """The noise schedule of a scheduler's config: it must be that of a section `params.foundation.Noise`."""
     if not file.is_file():
         raise ValueError(f"{file}: no such file, but the noise schedule stands there; fetch the folder again")
-    config = json.loads(file.read_text())
+    config = read_object(file, remedy="fetch the folder again")
     kinds = {"beta_schedule": "scaled_linear", "prediction_type": "epsilon"}
     odd = [key for key, value in kinds.items() if config.get(key, value if key == "prediction_type" else None) != value]
     if odd:

@@ -1,6 +1,5 @@
 """A part of a published model, a folder in diffusers' or transformers' format: read whole, compared with what is wanted."""
 
-import json
 import textwrap
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from torch import nn
 
 from foleylib.networks.clap import TEXT_EPS
 from foleylib.networks.published import reader
-from foleylib.runtime import finite
+from foleylib.runtime import finite, read_object
 
 COMPUTED = (".position_ids", ".token_type_ids", ".relative_position_index")  # constants of CLAP's two halves
 
@@ -20,15 +19,13 @@ def load_part(network: type, folder: Path) -> nn.Module:
     Stricter than `from_pretrained`, which draws missing weights at random: only constants that the network computes
     itself, which some versions wrote and others did not, may be missing.
     """
-    from safetensors import SafetensorError
-
     config_of(folder)
     check_files(folder)
     try:
         model, report = network.from_pretrained(
             folder, output_loading_info=True, torch_dtype=torch.float32, local_files_only=True
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except Exception as error:  # a damaged configuration fails in many ways
         said = textwrap.shorten(" ".join(str(error).split()), 200)
         raise ValueError(f"{folder}: damaged, or no {network.__name__} ({said}); fetch it again") from error
     missing = set(report.get("missing_keys", ()))
@@ -75,9 +72,7 @@ def _restore(model: nn.Module, names: set[str]) -> None:
 def config_of(folder: Path) -> dict:
     """What stands in a part's config.json."""
     file = folder / "config.json"
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file; the folder is not whole, or no AudioLDM in diffusers' format")
-    return json.loads(file.read_text())
+    return read_object(file, remedy="the folder is not whole, or no AudioLDM in diffusers' format: fetch it again")
 
 
 def compare(where: Path | str, config, wanted: dict[str, tuple[str, object]]) -> None:
