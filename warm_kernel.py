@@ -43,8 +43,10 @@ LIBRARIES = [
     "transformers.models.speecht5.modeling_speecht5",
 ]
 GPUS = ("nvidiactl", "dxg", "kfd")  # of NVIDIA, in Windows' Linux, of AMD
-# Of hundreds of settings and files those settings that differ, and the scores.
+# Of `dvc exp show`, which has a column for each of hundreds of settings and files: what differs, and no files; unless the
+# command itself says which columns, or has a program read them.
 READABLE = ("--only-changed", "--drop", ".*/")
+COLUMNS = {"--only-changed", "--drop", "--keep", "--csv", "--json", "--md"}
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel draws with: read when matplotlib is imported
 
 
@@ -88,7 +90,7 @@ def before(*command: str) -> None:
         command += ("--force-downstream",)
     elif runs_stages and sys.platform == "linux" and not any(Path("/dev", name).exists() for name in GPUS):
         start(Path(tempfile.mkdtemp(prefix="warm_kernel_")))
-    elif command == ("dvc", "exp", "show"):
+    elif command[:3] == ("dvc", "exp", "show") and not COLUMNS & {option.split("=")[0] for option in command}:
         command += READABLE
         print(*command, file=sys.stderr)
     os.execvp(command[0], command)

@@ -68,12 +68,13 @@ def _seed_of(key) -> int:
 
 
 def weights_sha256(path: str | Path) -> str:
-    """SHA-256 of a file, or of a folder: of the relative names and contents of its files, in order of name."""
+    """SHA-256 of a file, or of a folder: of the relative names and contents of its files, in order of name; but for
+    README.md, which tells of them."""
     path = Path(path)
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(p for p in path.rglob("*") if p.is_file())
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != "README.md")
     if not files:
         raise ValueError(f"{path}: no weights there; give a file or a folder that holds files")
     digest = hashlib.sha256()

@@ -10,7 +10,7 @@ from test_evaluation import LABELS, clips, score
 from test_folders import BOTH, OPTIONS, folder
 
 from foleylib.evaluation import bandwidth, copying, differences, distribution, events, metrics, quick, remarks, scores
-from foleylib.evaluation.comparable import refuse_unlike
+from foleylib.evaluation.comparable import read, refuse_unlike
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.folders import score_folder, store_statistics
 from foleylib.evaluation.frechet import fad, gaussian
@@ -277,7 +277,7 @@ def test_files_of_scores_that_cannot_be_read(content, message, tmp_path):
     if content is not None:
         (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        scores.read(tmp_path / "run.json")
+        read(tmp_path / "run.json")
 
 
 def test_a_difference_needs_both_runs():

@@ -1,6 +1,7 @@
 """Scores of what cannot be scored, or would mislead: each is refused in one sentence, or said on the card."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from test_folders import BOTH, OPTIONS, by_class, clip, folder
 from foleylib.commands import score as scoring
 from foleylib.commands.main import main
 from foleylib.evaluation.folders import Options, score_folder
+from foleylib.evaluation.texts import TextCut, cut, warn_of_cut
 from foleylib.networks.embedders import Embedder
 
+NOISE = np.linspace(-1, 1, 3200)
 NET = {"net": BOTH["net"]}
 
 
@@ -231,9 +234,15 @@ def a_shared_clip(root):
     soundfile.write(root / "mine" / "shared.flac", wave, rate, subtype="PCM_16")
 
 
+def with_wave(root, wave):
+    folder(root / "mine", 0), folder(root / "real", 1)
+    soundfile.write(root / "mine" / "other.wav", wave, 16000, subtype="FLOAT")
+
+
 def left_out(root):
     folder(root / "mine", 0), folder(root / "real", 1)
-    (root / "mine" / "song.m4a").write_bytes(b"x")
+    for name in ("song.m4a", "clips.csv"):
+        (root / "mine" / name).write_bytes(b"x")
     (root / "mine" / "older" / "deep").mkdir(parents=True)
 
 
@@ -256,6 +265,11 @@ CARDS = [
     ("equal", equal_clips, "2 of 11 generated clips are equal to another one, sample for sample."),
     ("equal-real", equal_real_clips, "2 of 11 reference clips are equal to another one, sample for sample."),
     ("shared", a_shared_clip, "1 of 11 generated clips are clips of the reference, sample for sample."),
+    (
+        "beyond-full-scale",
+        lambda r: with_wave(r, NOISE * 100),
+        "1 of 11 generated clips go beyond full scale, up to 100.",
+    ),
     ("left-out", left_out, "mine also holds what is not scored: older/, older/deep/, song.m4a."),
     ("empty-class", empty_class, "mine also holds what is not scored: Keyboard/."),
     (
@@ -281,7 +295,7 @@ CARDS = [
     (
         "other-length",
         lambda r: (folder(r / "mine", 0, seconds=0.2), folder(r / "real", 1, seconds=lambda i: 0.2 + 0.1 * (i % 2))),
-        "The generated clips last 0.2 s, those of the reference 0.2 to 0.3 s: scores also hear that.",
+        "The generated clips last 0.20 s, those of the reference 0.20 to 0.30 s: scores also hear that.",
     ),
     (
         "few",
@@ -315,3 +329,33 @@ def test_a_card_of_plain_sets_has_no_remarks(tmp_path):
     captions = {f"{i:02d}": "x" for i in range(10)} | {"gone": "y"}
     told = score_folder(tmp_path / "mine", tmp_path / "real", NET, captions=captions, options=Options(bootstrap=40))[1]
     assert told["remarks"] == ["Captions of no clip: gone."]
+
+
+class Words:
+    """A tokenizer of words, of which four are read."""
+
+    model_max_length = 4
+
+    def __call__(self, texts, *, truncation, padding, verbose):
+        assert not (truncation or padding or verbose)
+        return {"input_ids": [text.split() for text in texts]}
+
+
+class ReadingWords(Broken):
+    def __init__(self):
+        super().__init__()
+        self.clap = SimpleNamespace(tokenizer=Words())
+
+    def embed_text(self, texts):
+        return torch.ones(len(texts), 4)
+
+
+def test_captions_that_are_cut_are_on_the_card(three):
+    words = {"words": Embedder("clap", 4, 16000, "f" * 64, ReadingWords())}
+    captions = {f"{i:02d}": "rain on a tin roof" if i % 2 else "rain" for i in range(30)}
+    card = score_folder(three / "mine", three / "real", words, captions=captions, options=OPTIONS)[1]
+    told = "1 of 2 texts are longer than the 4 tokens that are read, and lose their end, first 'rain on a tin roof' with 5."
+    assert f"words: {told}" in card["remarks"]
+    assert cut(Words(), ["rain on a roof"]) == cut(Words(), []) == cut(Words(), ["rain on a tin roof"], most=5) == []
+    with pytest.warns(TextCut, match="corpus x, text tokens: 1 of 1 texts are longer than the 2 tokens"):
+        warn_of_cut("corpus x, text tokens", Words(), ["rain on a"], 2)

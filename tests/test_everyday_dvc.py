@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 
-import networkx as nx
 import pandas as pd
 import pytest
 import yaml
@@ -41,9 +40,17 @@ def plan(graph, setting: str, target: str) -> set[str]:
         return any(f"{setting}.".startswith(f"{name}.") or name.startswith(f"{setting}.") for name in of)
 
     (wanted,) = (stage for stage in graph if stage.name == target)
-    on_the_way = {wanted, *nx.descendants(graph, wanted)}
-    runs = set().union(*({stage, *nx.ancestors(graph, stage)} for stage in graph if reads(stage)))
-    return {stage.name for stage in on_the_way & runs}
+    runs = reached(filter(reads, graph), graph.predecessors)
+    return {stage.name for stage in reached([wanted], graph.successors) & runs}
+
+
+def reached(stages, follow) -> set:
+    """Stages, and all that `follow` leads to from them."""
+    found, new = set(), set(stages)
+    while new:
+        found |= new
+        new = {after for stage in new for after in follow(stage)} - found
+    return found
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,10 @@ def test_every_plot_says_what_its_axes_are(pipeline):
     ("command", "became"),
     [
         ("dvc exp show", "dvc exp show --only-changed --drop .*/"),
+        ("dvc exp show -A --no-pager", "dvc exp show -A --no-pager --only-changed --drop .*/"),
         ("dvc exp show --csv", "dvc exp show --csv"),
+        ("dvc exp show --keep=.*kad", "dvc exp show --keep=.*kad"),
+        ("dvc exp diff", "dvc exp diff"),
         ("dvc repro --dry evaluate", "dvc repro --dry evaluate --force-downstream"),
         ("dvc exp run -S seed=1 --dry", "dvc exp run -S seed=1 --dry --force-downstream"),
         ("dvc status --dry", "dvc status --dry"),
@@ -124,8 +134,8 @@ def test_plans_and_tables_get_the_options_that_make_them_whole(command, became, 
 def clone(tmp_path_factory):
     """A fresh clone of what stands in the repository, without models and data."""
     folder = make_workspace(tmp_path_factory.mktemp("clone"), profile=None)
-    commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all", "--no-verify"]
-    for arguments in (["add", "-A"], commit):
+    who = (["config", "user.name", "a"], ["config", "user.email", "a@b"])
+    for arguments in (*who, ["add", "-A"], ["commit", "-qm", "all", "--no-verify"]):
         subprocess.run(["git", *arguments], cwd=folder, check=True)
     return folder
 
@@ -163,3 +173,14 @@ def test_what_an_experiment_changed_can_be_read(clone, monkeypatch):
     assert "Distance of every run to the test clips" in page and "KAD on validation clips" in page
     params.write_text(before[0])
     headline.write_text(before[1])
+
+
+@pytest.mark.slow
+def test_an_experiment_is_a_changed_line(clone):
+    settings = ["-S", "systems.latent.loss.lclap=500", "-S", "finetune.seeds=[0,1]"]
+    run(clone, *BEFORE, "dvc", "exp", "run", "--queue", *settings, "evaluate")
+    changed = run(clone, "git", "diff", "-U0", "HEAD", "refs/exps/celery/stash", "--", "params.yaml").splitlines()
+    lines = [line.split("  #")[0].rstrip() for line in changed if re.match(r"[+-](?![+-])", line)]
+    latent = "  latent: {corpus: foley, init: ldm, loss: {lclap: "
+    assert lines == ["-  - 2", f"-{latent}30}}}}", f"+{latent}500}}}}"]
+    assert run(clone, "git", "status", "--porcelain", "params.yaml") == ""

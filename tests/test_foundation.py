@@ -101,7 +101,12 @@ def test_a_size_goes_through_the_bundle(trained, cfg, monkeypatch, capsys):
     monkeypatch.setattr("subprocess.run", lambda *args, **options: SimpleNamespace(stdout="c0ffee\n"))
     bundle.pack()
     assert re.fullmatch(r"ldm_large: packed, \d\.\d MiB\n", capsys.readouterr().out)
-    assert sorted(p.name for p in (paths.BUNDLED / PART).iterdir()) == ["history.csv", "provenance.json", "unet"]
+    assert sorted(p.name for p in (paths.BUNDLED / PART).iterdir()) == [
+        "README.md",
+        "history.csv",
+        "provenance.json",
+        "unet",
+    ]
     bundled = with_foundation(cfg, source="bundled")
     assert len(pretrain.make(PART, bundled)) == cfg.foundation.ldm.train.steps
     assert digest(trained) == module_sha256(trained_unet.half().float())

@@ -106,7 +106,7 @@ def test_no_comment_depends_on_a_value(file):
         assert dict(leaves(yaml.safe_load(file.read_text()))) == wanted and comments(file) == told
 
 
-@pytest.mark.parametrize("names", [["smoke"], ["foundation", "decoder"], ["paper", "transfer"]], ids=str)
+@pytest.mark.parametrize("names", [["smoke"], ["own"], ["foundation", "decoder"], ["paper", "transfer"]], ids=str)
 def test_a_profile_keeps_the_form(file, names):
     safe = YAML(typ="safe")
     wanted = safe.load(file)

@@ -94,7 +94,7 @@ def test_training_stage_and_bundle(tiny, tiny_corpus, tiny_paths, tiny_models, t
     cfg = tiny.changed(latent_clap=section)
 
     history = latent_clap.make(cfg)
-    files = ["config.json", "history.csv", "model.safetensors", "provenance.json"]
+    files = ["README.md", "config.json", "history.csv", "model.safetensors", "provenance.json"]
     assert sorted(p.name for p in out.iterdir()) == files
     assert bundle.provenance_of(out)["corpus"]["kind"] == "synthetic"
     assert len(history) == 2 and not list(paths.SCRATCH.glob("*/*"))

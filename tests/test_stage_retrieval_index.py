@@ -260,7 +260,13 @@ def test_the_unet_goes_through_the_bundle(trained, history, cfg, capsys):
     told = capsys.readouterr().out.splitlines()
     assert [line for line in told if line.startswith("re_audioldm: packed, ")]
     packed = paths.BUNDLED / "re_audioldm"
-    assert sorted(p.name for p in packed.iterdir()) == ["history.csv", "provenance.json", "retrieval", "unet"]
+    assert sorted(p.name for p in packed.iterdir()) == [
+        "README.md",
+        "history.csv",
+        "provenance.json",
+        "retrieval",
+        "unet",
+    ]
     weights = ["retrieval/model.safetensors", "unet/diffusion_pytorch_model.safetensors"]
     assert sorted(bundle.provenance_of(packed)["sha256"]) == weights
 

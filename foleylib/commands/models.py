@@ -10,7 +10,7 @@ from safetensors import safe_open
 from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params import settings
-from foleylib.stages import bundle, licences
+from foleylib.stages import cards, licences
 
 HELP = "which weights are there, from what, under which licence"
 ABOUT = "Which weights are there: bundled, and made by the graph; what they were trained on, and the licences."
@@ -38,7 +38,7 @@ def _parts(folder: Path) -> list[Path]:
 
 def _row(folder: Path) -> dict:
     system = folder.parent.name if folder.parent.parent == paths.MODELS / "systems" else None
-    corpus, known = _of_system(system) if system else _of_part(bundle.provenance_of(folder))
+    corpus, known = _of_system(system) if system else _of_part(cards.provenance_of(folder))
     return {
         "folder": folder.relative_to(paths.ROOT).as_posix(),
         "parameters": round(sum(map(_count, sorted(folder.rglob("*.safetensors")))) / 1e6, 2),
@@ -50,19 +50,19 @@ def _row(folder: Path) -> dict:
 def _of_part(told: dict) -> tuple[str, list[str]]:
     """What a part was trained on, or taken from, and its licences."""
     corpus = told.get("corpus", {})
-    return corpus.get("root") or corpus.get("kind") or told.get("from") or "", licences.of_weights(told)
+    return corpus.get("root") or corpus.get("kind") or told.get("from") or "", cards.of_weights(told)
 
 
 def _of_system(name: str) -> tuple[str, list[str]]:
     """The same of a system, which the settings describe: its own corpus, and what it started from."""
     cfg = settings.load()
     if name not in cfg.systems:
-        return "a system that params.yaml has no more", [licences.UNKNOWN]
+        return "a system that params.yaml has no more", [cards.UNKNOWN]
     system = cfg.systems[name]
     corpus, clips = cfg.corpora[system.corpus], paths.CLIPS / system.corpus
-    known = list(manifests.licences(clips)) if (clips / "manifest.parquet").is_file() else [licences.UNKNOWN]
+    known = list(manifests.licences(clips)) if (clips / "manifest.parquet").is_file() else [cards.UNKNOWN]
     for folder in licences.of_system(system, ["vae", "vocoder"]):
-        known += licences.of_weights(bundle.provenance_of(folder))
+        known += cards.of_weights(cards.provenance_of(folder))
     return corpus.root or corpus.kind, list(dict.fromkeys(known))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from foleylib.evaluation import clips
 from foleylib.evaluation.embeddings import Evaluated, embed_with
-from foleylib.evaluation.remarks import Heard, listed
+from foleylib.evaluation.remarks import SILENT, Heard, listed
 from foleylib.runtime import weights_sha256
 
 CHUNK = 64  # files read at once
@@ -101,7 +101,7 @@ def _texts(folder: Path, found: list[tuple[str, Path]], texts: Mapping[str, str]
 
 def _fault(wave: np.ndarray, rate: int, evaluators: Mapping) -> str | None:
     """What keeps a clip from being scored."""
-    if not wave.any():
+    if np.abs(wave).max() < SILENT:
         return "is silent from end to end; make it again or leave it out of both sets"
     for name, evaluator in evaluators.items():
         if round(len(wave) * evaluator.rate / rate) < evaluator.least:

@@ -1,5 +1,6 @@
 """Sound files that are to be scored: found in folders, read, and refused as a whole where any of them cannot be used."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from foleylib.audio.io import AudioError, read
 from foleylib.evaluation.remarks import listed
 
+TABLES = (".csv", ".json", ".parquet", ".txt", ".md")  # of sounds, which nobody takes for some
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 
 
@@ -31,21 +33,21 @@ def find(folder: Path) -> list[tuple[str, Path]]:
 
 def _sounds(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SOUNDS and path.name[0] != ".")
-    twice = sorted({path.name for path in files if [other.stem for other in files].count(path.stem) > 1})
-    if twice:
+    of_name = Counter(path.stem for path in files)
+    if twice := [path.name for path in files if of_name[path.stem] > 1]:
         raise AudioError(
-            f"{folder}: several files of one name, {', '.join(twice)}; clips are paired by name, keep one each"
+            f"{folder}: several files of one name, {listed(twice)}; clips are paired by name, keep one each"
         )
     return files
 
 
 def left_out(folder: Path) -> list[str]:
-    """What a folder holds beside the sounds that `find` finds: subfolders without sounds, files of other kinds."""
+    """What a folder holds beside the sounds that `find` finds and tables of them: subfolders without sounds, other files."""
     inside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
     folders = [path for path in inside if path.is_dir()]
     named = {f"{path.name}/" for path in folders if not _sounds(path)}
     deeper = [path for within in folders for path in sorted(within.iterdir()) if path.name[0] != "."]
-    files = [path for path in inside + deeper if not path.is_dir() and path.suffix.lower() not in SOUNDS]
+    files = [path for path in inside + deeper if not path.is_dir() and path.suffix.lower() not in SOUNDS + TABLES]
     named |= {path.relative_to(folder).as_posix() for path in files}
     named |= {f"{path.relative_to(folder).as_posix()}/" for path in deeper if path.is_dir()}
     return [f"{folder.resolve().name} also holds what is not scored: {listed(sorted(named))}."] if named else []

@@ -1,7 +1,9 @@
 """Whether a score of ours and a published number are measured alike: computed from the card of one and what is known of
 the other, never set."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 FACTS = ("embedder", "weights_sha256", "evaluation_set_sha256", "n", "convention")
 
@@ -34,6 +36,19 @@ def refuse_unlike(cards: Mapping[str, Mapping]) -> None:
                 raise ValueError(
                     f"{first} and {file} are scores of other {what}, which do not compare: run the evaluate stage again"
                 )
+
+
+def read(file: Path) -> dict:
+    """What `scores.save` wrote: {headline, card, scores}."""
+    try:
+        content = json.loads(file.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise ValueError(f"{file} is missing; run the evaluate stage first") from None
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read as scores ({error}); run the evaluate stage again") from None
+    if not isinstance(content, dict) or not {"headline", "card", "scores"} <= set(content):
+        raise ValueError(f"{file} lacks the headline, the card or the scores; run the evaluate stage again")
+    return content
 
 
 def facts_of(card: Mapping, score: Mapping) -> dict:

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 LISTED = 20  # names that a sentence gives
+SILENT = 1e-6  # peak re full scale, 30 dB below the least of 16 bits: such a clip is silent
 
 
 class Heard(NamedTuple):
-    """What is kept of the waves of a set: a hash of each one's samples, whether it is silent, its rate (Hz), its seconds."""
+    """What is kept of the waves of a set: a hash of each one's samples, its peak (re full scale), rate (Hz) and seconds."""
 
     prints: list[str]
-    silent: list[bool]
+    peaks: list[float]
     rates: list[int]
     seconds: list[float]
 
@@ -22,8 +23,8 @@ class Heard(NamedTuple):
     def of(cls, waves: Sequence[np.ndarray], rates: Sequence[int]) -> "Heard":
         """Of waves [shape=(T,)] at their rates."""
         prints = [hashlib.sha256(np.ascontiguousarray(wave, dtype=np.float32)).hexdigest() for wave in waves]
-        silent = [not np.any(wave) for wave in waves]
-        return cls(prints, silent, list(rates), [len(wave) / rate for wave, rate in zip(waves, rates)])
+        peaks = [float(np.abs(wave).max()) for wave in waves]
+        return cls(prints, peaks, list(rates), [len(wave) / rate for wave, rate in zip(waves, rates)])
 
     def __add__(self, other: "Heard") -> "Heard":
         return Heard(*(mine + theirs for mine, theirs in zip(self, other)))
@@ -37,26 +38,36 @@ def listed(names: Iterable[str]) -> str:
 
 
 def of_clips(generated: Heard, reference: Heard | None = None) -> list[str]:
-    """Silent clips, clips that are equal sample for sample, and other rates or lengths than those of the reference."""
-    n, told = len(generated.prints), []
-    if silent := sum(generated.silent):
-        told.append(f"{silent} of {n} generated clips are silent from end to end.")
-    told += _copies(generated, "generated clips") + ([] if reference is None else _copies(reference, "reference clips"))
+    """Of silent clips, clips beyond full scale, clips that are equal sample for sample, and other rates or lengths than the
+    reference has."""
+    n = len(generated.prints)
+    silent = sum(peak < SILENT for peak in generated.peaks)
+    told = [f"{silent} of {n} generated clips are silent from end to end."] if silent else []
+    told += _loud(generated, "generated clips") + _copies(generated, "generated clips")
     if reference is None:
         return told
-    if shared := len([one for one in generated.prints if one in set(reference.prints)]):
+    told += _loud(reference, "reference clips") + _copies(reference, "reference clips")
+    known = set(reference.prints)
+    if shared := sum(one in known for one in generated.prints):
         told.append(f"{shared} of {n} generated clips are clips of the reference, sample for sample.")
-    if set(generated.rates) != set(reference.rates):
-        rates = (", ".join(map(str, sorted(set(heard.rates)))) for heard in (generated, reference))
-        told.append(
-            "The generated clips have {} Hz, the reference {} Hz: scores also hear what only the higher rate can hold."
-            "".format(*rates)
-        )
-    lengths = [(round(min(heard.seconds), 2), round(max(heard.seconds), 2)) for heard in (generated, reference)]
-    if lengths[0] != lengths[1]:
-        spans = (f"{a:g} s" if a == b else f"{a:g} to {b:g} s" for a, b in lengths)
-        told.append("The generated clips last {}, those of the reference {}: scores also hear that.".format(*spans))
+    mine, theirs = (", ".join(map(str, sorted(set(heard.rates)))) for heard in (generated, reference))
+    if mine != theirs:
+        hear = "scores also hear what only the higher rate can hold"
+        told.append(f"The generated clips have {mine} Hz, the reference {theirs} Hz: {hear}.")
+    mine, theirs = _span(generated), _span(reference)
+    if mine != theirs:
+        told.append(f"The generated clips last {mine} s, those of the reference {theirs} s: scores also hear that.")
     return told
+
+
+def _span(heard: Heard) -> str:
+    least, most = (f"{bound:.2f}" for bound in (min(heard.seconds), max(heard.seconds)))
+    return least if least == most else f"{least} to {most}"
+
+
+def _loud(heard: Heard, what: str) -> list[str]:
+    loud = [peak for peak in heard.peaks if peak > 1]
+    return [f"{len(loud)} of {len(heard.peaks)} {what} go beyond full scale, up to {max(loud):.3g}."] if loud else []
 
 
 def _copies(heard: Heard, what: str) -> list[str]:

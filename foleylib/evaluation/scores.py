@@ -1,7 +1,6 @@
 """One evaluator for every table: the scores of a run's clips against the test set, each with interval and protocol card."""
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from foleylib.evaluation.comparable import comparable, facts_of, refuse_unlike
+from foleylib.evaluation.comparable import comparable, facts_of, read, refuse_unlike
 from foleylib.evaluation.compared import PAIRS, Compared, all_metrics, conventions
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.metrics import HEADLINES
@@ -206,19 +205,6 @@ def save_headlines(table: pd.DataFrame, baseline: str, runs: Sequence[str], file
     first = numbers.columns[0]
     told |= {run: {first: numbers.loc[run, first]} for run in runs if run != baseline}
     write_json(file, told)
-
-
-def read(file: Path) -> dict:
-    """What `save` wrote: {headline, card, scores}."""
-    try:
-        content = json.loads(file.read_text(encoding="utf8"))
-    except FileNotFoundError:
-        raise ValueError(f"{file} is missing; run the evaluate stage first") from None
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be read as scores ({error}); run the evaluate stage again") from None
-    if not isinstance(content, dict) or not {"headline", "card", "scores"} <= set(content):
-        raise ValueError(f"{file} lacks the headline, the card or the scores; run the evaluate stage again")
-    return content
 
 
 def headline_of(scores: list[dict]) -> dict[str, float]:

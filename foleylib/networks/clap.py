@@ -15,6 +15,16 @@ from foleylib.runtime import load_strictly
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # RoBERTa's, in its order: pad is 1
 TOKENS = 16384  # padded tokens of a batch of texts at most; the attention of 256 texts of 512 tokens takes gigabytes
 PADDED = 16  # batches of sorted texts are padded to a multiple of it
+OF_CALLS = (  # what a tokenizer's settings have of its calls, and of where it was read
+    "max_length",
+    "stride",
+    "truncation_side",
+    "truncation_strategy",
+    "pad_to_multiple_of",
+    "pad_token_type_id",
+    "is_local",
+    "local_files_only",
+)
 TEXT_EPS = 1e-5  # RoBERTa's layer norm; ClapTextConfig's default 1e-12 moves unit vectors by 4e-5
 
 
@@ -162,8 +172,20 @@ class Clap(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write model, tokenizer and feature extractor as transformers does."""
+        forget_calls(self.tokenizer)
         for part in (self.model, self.tokenizer, self.extractor):
             part.save_pretrained(folder)
+
+
+def forget_calls(tokenizer) -> None:
+    """Take out of a tokenizer what its last call cut and padded to, and from where it was read, before it is saved.
+
+    transformers saves these with it, and its ClapProcessor cuts audio to as many samples as a text has tokens then.
+    """
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    for name in OF_CALLS:
+        tokenizer.init_kwargs.pop(name, None)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Clap:

@@ -72,6 +72,7 @@ def save(folder: Path, unet, noise, *, frames: int, clap: claps.Clap, vae, vocod
 
     unet.register_to_config(sample_size=frames // vae_ratio(vae))
     schedule = {"num_train_timesteps": noise.steps, "beta_start": noise.beta_start, "beta_end": noise.beta_end}
+    claps.forget_calls(clap.tokenizer)
     AudioLDMPipeline(
         vae=vae,
         text_encoder=text_encoder(clap.model),

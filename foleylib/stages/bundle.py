@@ -18,6 +18,8 @@ from foleylib.datasets import manifest as manifests
 from foleylib.params.corpora import Corpus
 from foleylib.params.settings import Params
 from foleylib.runtime import own_folder, pick_device, wait_for_all, weights_sha256, write_json
+from foleylib.stages import cards
+from foleylib.stages.cards import provenance_of
 
 # Settings of a section, or of a section within it, that do not change the size of the weights: a bundled part may differ
 # in them.
@@ -82,12 +84,6 @@ def history_of(folder: Path) -> pd.DataFrame:
     return pd.read_csv(file) if file.is_file() else pd.DataFrame()
 
 
-def provenance_of(folder: Path) -> dict:
-    """How weights came to be, as `write_provenance` and `pack` noted it, or `take` of published ones."""
-    files = [folder / name for name in ("provenance.json", "published.json") if (folder / name).is_file()]
-    return json.loads(files[0].read_text()) if files else {"source": "published checkpoint"}
-
-
 def copy_bundled(part: str, section, name: str, corpus: Corpus, out: Path) -> None:
     """Copy data/bundled/`part` to `out`, float16 weights brought to float32.
 
@@ -123,6 +119,7 @@ def make(name: str, section, corpus: Corpus, out: Path, train: Callable[[Path], 
         copy_bundled(out.name, section, name, corpus, out)
     else:
         train(out)
+    cards.write(out, provenance_of(out))
     wait_for_all()
     return history_of(out)
 
@@ -176,6 +173,7 @@ def pack() -> None:
         _thinned(pd.read_csv(source / "history.csv")).to_csv(out / "history.csv", index=False, float_format="%.5g")
         weights = {f.relative_to(out).as_posix(): weights_sha256(f) for f in sorted(out.rglob("*.safetensors"))}
         write_json(out / "provenance.json", provenance | {"commit": commit, "sha256": weights})
+        cards.write(out, provenance_of(out))
         print(f"{source.name}: packed, {sum(f.stat().st_size for f in out.rglob('*') if f.is_file()) / 2**20:.1f} MiB")
 
 

@@ -12,6 +12,7 @@ from foleylib.datasets import samples
 from foleylib.datasets.manifest import digest
 from foleylib.evaluation import clips as sounds
 from foleylib.evaluation import remarks, scores
+from foleylib.evaluation.comparable import read
 from foleylib.evaluation.distribution import kad
 from foleylib.evaluation.embeddings import Embeddings, described
 from foleylib.evaluation.remarks import Heard
@@ -217,4 +218,4 @@ def on_validation(cfg: Params, embedders: Embedders) -> pd.DataFrame:
 
 def scores_of(run: str) -> dict:
     """results/evaluate/`run`.json: {headline, card, scores}."""
-    return scores.read(paths.RESULTS / "evaluate" / f"{run}.json")
+    return read(paths.RESULTS / "evaluate" / f"{run}.json")

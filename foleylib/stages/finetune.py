@@ -21,7 +21,7 @@ from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.params.systems import Finetune, System
 from foleylib.runtime import fingerprint, in_parallel, pick_device, process, wait_for_all, weights_sha256, write_json
-from foleylib.stages import neighbours
+from foleylib.stages import cards, neighbours
 from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
 from foleylib.train import Job
 
@@ -76,6 +76,7 @@ def _finished(context: tuple[Params, dict], name: str, seed: int, scratch: Path)
         part, tuned = folder.with_suffix(".part"), tune(system, seed, cfg, parts, scratch=scratch / key)
         if process()[0] == 0:
             _save(part, tuned, cfg, parts)
+            cards.write(part, _told(system, seed, tuned.history, cfg), paths.SYSTEMS / name / str(seed))
             part.rename(folder)
         wait_for_all()
     return folder
@@ -180,6 +181,23 @@ def training_key(system: System, common: Finetune, seed: int, cfg: Params) -> st
     if system.retrieval is not None:
         model += neighbours.keys(system.corpus, cfg)
     return fingerprint(own, shared, seed, cfg.precision, read_key(paths.FEATURES / system.corpus), *model)
+
+
+def _told(system: System, seed: int, history: pd.DataFrame, cfg: Params) -> dict:
+    """What the card of a fine-tuned model tells of its origin: its own clips, and the weights that it started from."""
+    parts = ["clap", "vae", "vocoder", *([system.init] if system.pretrained else [])]
+    folders = [paths.FOUNDATION / part for part in parts] + [paths.LATENT_CLAP] * bool(system.loss.lclap)
+    known = list(manifests.licences(paths.CLIPS / system.corpus))
+    known += [licence for folder in folders for licence in cards.of_weights(cards.provenance_of(folder))]
+    scored = [name for name in history if name.startswith("val_")]
+    last = history[scored].dropna().tail(1).round(5).to_dict("records")
+    return {
+        "settings": {"system": system.model_dump(mode="json"), "finetune": cfg.finetune.model_dump(mode="json")},
+        "corpus": cfg.corpora[system.corpus].model_dump(mode="json"),
+        "licences": dict.fromkeys(known),
+        "seed": seed,
+        "held_out": last[0] if last else {},
+    }
 
 
 def _save(out: Path, tuned: Tuned, cfg: Params, parts: dict) -> None:

@@ -12,7 +12,7 @@ from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params.settings import Params
 from foleylib.runtime import fingerprint, own_folder, wait_for_all
-from foleylib.stages import bundle
+from foleylib.stages import bundle, cards
 from foleylib.train import Job
 
 
@@ -27,13 +27,14 @@ def make(part: str, cfg: Params, train: Callable[[Params, Path], pd.DataFrame]) 
     if source in ("scratch", "finetuned"):
         begin = time.perf_counter()
         history = train(cfg, out)
-        start = bundle.provenance_of(paths.BUNDLED / part) if source == "finetuned" else None
+        start = cards.provenance_of(paths.BUNDLED / part) if source == "finetuned" else None
         seconds = time.perf_counter() - begin
         bundle.write_provenance(out, section, cfg.foundation.corpus, cfg, seconds, history, start)
     elif source == "bundled":
         _unpack(part, cfg, out)
     else:
         bundle.take(part, cfg, out)
+    cards.write(out, cards.provenance_of(out))
     wait_for_all()
     return bundle.history_of(out)
 
@@ -56,7 +57,7 @@ def job(cfg: Params, part: str, *inputs) -> Job:
     """How a part is trained; the folder of its resumable state changes with all that changes the training."""
     section, corpus = cfg.foundation.section(part), cfg.corpus_of("foundation")
     if cfg.foundation.source == "finetuned":
-        inputs = (*inputs, bundle.provenance_of(paths.BUNDLED / part))
+        inputs = (*inputs, cards.provenance_of(paths.BUNDLED / part))
     key = fingerprint(section, corpus, cfg.seed, cfg.precision, *inputs)
     return Job(cfg.seed, paths.SCRATCH / f"foundation-{part}" / key, cfg.device, cfg.precision)
 

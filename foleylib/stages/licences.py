@@ -8,10 +8,9 @@ from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params.settings import Params
 from foleylib.params.systems import System
-from foleylib.stages import bundle
+from foleylib.stages.cards import UNKNOWN, of_weights, provenance_of
 
-# Licences of published weights, as their pages on the Hugging Face Hub and Zenodo state them.
-CHECKPOINTS = {"audioldm": "CC BY-NC-SA 4.0"}  # by what the name of the file or folder holds
+# Licences of published evaluators, as their pages on the Hugging Face Hub and Zenodo state them.
 EVALUATORS = {
     "cnn10": "CC BY 4.0",
     "cnn14": "CC BY 4.0",
@@ -20,7 +19,6 @@ EVALUATORS = {
     "fad_dcase": "Apache-2.0",
     "laion_clap": "Apache-2.0",
 }
-UNKNOWN = "unknown"
 # What a licence says: words that forbid commercial use, which count first, and licences that permit it.
 FORBIDS = re.compile(r"\bnc\b|non-?commercial|\bresearch\b|\bacademic\b|\buploaders\b", re.IGNORECASE)
 PERMITS = re.compile(r"^cc0|\bcc[- ]by(-sa)?(?![-\w])|/licenses/by(-sa)?/|public ?domain|^apache|^mit\b", re.IGNORECASE)
@@ -37,7 +35,7 @@ def of_run(run: str, cfg: Params) -> list[dict[str, str]]:
     if recorded:
         rows += [_row(f"clips of {corpus}", licence) for licence in manifests.licences(paths.CLIPS / corpus)]
     for folder in _weights_of(run, cfg):
-        rows += [_row(f"weights of {folder.name}", licence) for licence in of_weights(bundle.provenance_of(folder))]
+        rows += [_row(f"weights of {folder.name}", licence) for licence in of_weights(provenance_of(folder))]
     return rows
 
 
@@ -62,19 +60,6 @@ def of_system(system: System, decoder: list[str]) -> list[Path]:
     """Folders of the weights behind a system's models and what decodes their latents (parts of the foundation)."""
     parts = ["clap", *([system.init] if system.pretrained else []), *decoder]
     return [*(paths.FOUNDATION / part for part in parts), *([paths.LATENT_CLAP] if system.loss.lclap else [])]
-
-
-def of_weights(told: dict) -> list[str]:
-    """The licences of weights by what is told of their origin: of published ones their own; of others those of the clips that
-    they were trained on, and of the weights that they started from."""
-    if "from" in told:
-        known = (licence for part, licence in CHECKPOINTS.items() if part in told["from"].lower())
-        return [told["licence"] or next(known, UNKNOWN)]
-    known = list(told.get("licences", {}))
-    if not known:  # packed before licences were noted
-        known = [manifests.SYNTHETIC if told.get("corpus", {}).get("kind") == "synthetic" else UNKNOWN]
-    start = of_weights(told["start"]) if "start" in told else []
-    return list(dict.fromkeys(known + start))
 
 
 def sentence(rows: Sequence[dict[str, str]]) -> str:

@@ -15,7 +15,7 @@ from foleylib.networks import vae as vaes
 from foleylib.networks.pipeline import load_parts
 from foleylib.params.settings import Params
 from foleylib.runtime import pick_device
-from foleylib.stages import bundle, foundation
+from foleylib.stages import bundle, cards, foundation
 from foleylib.stages.ldm import alphas_bar, fit_unet, new_unet, save_with_parts
 
 
@@ -28,6 +28,7 @@ def make(part: str, cfg: Params) -> pd.DataFrame:
         if cfg.foundation.published:  # a size may have been trained at a latent scale of its own
             parts["vae"].register_to_config(scaling_factor=bundle.provenance_of(out)["latent_scale"])
         save_with_parts(out, unet, cfg, parts)
+        cards.write(out, cards.provenance_of(out))
     return history
 
 
