@@ -1,5 +1,6 @@
 """Downloads, archives and disks that fail: `fetch` has one error of its own for all of it, and no half of a corpus stays."""
 
+import errno
 import hashlib
 import io
 import resource
@@ -8,16 +9,19 @@ import tarfile
 import threading
 import zipfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from loopback_files import serving
 from made_corpora import corpus, noise
+from pyarrow import parquet
 
 from foleylib.audio.io import AudioError
 from foleylib.corpora import fetch as fetching
 from foleylib.corpora.fetch import fetch, provide
 from foleylib.corpora.prepare import prepare
 from foleylib.corpora.unpack import FetchError
+from foleylib.datasets.manifest import CorpusError
 from foleylib.params.corpora import Archive
 
 CONTENT = bytes(range(256)) * 1000
@@ -208,6 +212,22 @@ def test_a_full_disk_among_the_clips(tmp_path):
     assert not [path for path in (tmp_path / ".out.part").rglob("*") if path.is_file()]
     prepare("own", settings, tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+
+
+def test_a_full_disk_at_the_tables_of_a_corpus(tmp_path, monkeypatch):
+    def full(_, file):
+        Path(file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(CorpusError, match="out: cannot be written .*No space left.*make room"),
+    ):
+        patch.setattr(parquet, "write_table", full)
+        prepare("own", corpus("synthetic"), tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list((tmp_path / ".out.part/rows").iterdir())
+    prepare("own", corpus("synthetic"), tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
 def test_what_a_killed_stage_left_is_removed_by_the_next(tmp_path):

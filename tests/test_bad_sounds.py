@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from made_corpora import corpus, noise
+from made_corpora import corpus, esc50, noise
 
 from foleylib.audio.io import AudioError, read
 from foleylib.commands.main import main
@@ -209,6 +209,23 @@ def test_a_table_that_cannot_be_used_is_named(folder, text, said):
 def test_a_table_of_any_writer_of_utf8_is_read(folder, start):
     (folder / "metadata.csv").write_bytes(start + (HEADER + ROWS).replace("\n", "\r\n").encode())
     assert {clip["label"] for clip in list_clips(corpus("folder", folder, split_fractions=None))} == {"dog", "rain"}
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        pytest.param(lambda text: text.replace("\n1-10-A-0.wav,1,", "\n1-10-A-0.wav,one,"), "row 2 has the fold 'one'", id="fold"),
+        pytest.param(lambda text: text.replace("\n1-10-A-0.wav,1,", "\n1-10-A-0.wav,-1,"), "row 2 has the fold '-1'", id="fold -1"),
+        pytest.param(lambda text: text.replace("\n1-10-A-0.wav", "\n../../1-10-A-0.wav"), "lead out of it", id="outside"),
+        pytest.param(lambda text: text.replace("category", "class"), "has no column category", id="column"),
+        pytest.param(lambda text: text[:-4], "other than the 7 fields", id="cut"),
+    ],
+)  # fmt: skip
+def test_a_published_table_that_was_changed(tmp_path, change, said):
+    path = esc50(tmp_path) / "meta/esc50.csv"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(CorpusError, match=said):
+        list_clips(corpus("esc50", tmp_path))
 
 
 @pytest.mark.parametrize("format", ["wav", "flac", "mp3", "ogg"])

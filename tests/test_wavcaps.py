@@ -62,6 +62,24 @@ def test_tables_of_wavcaps_are_checked(tmp_path, value, message):
         list_clips(corpus("wavcaps", tmp_path, split_fractions=TRAIN))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b'{"data": [', id="cut"),
+        pytest.param(b"[" * 200_000, id="nested without end"),
+        pytest.param('{"data": []}'.encode("utf-16"), id="utf-16"),
+        pytest.param(b'{"data": ["\xe9"]}', id="latin-1"),
+        pytest.param(b"3", id="a number"),
+    ],
+)
+def test_what_is_no_table_of_wavcaps(tmp_path, content):
+    path = wavcaps(tmp_path) / "json_files/SoundBible/sb_final.json"
+    path.write_bytes(content)
+    with pytest.raises(CorpusError, match="sb_final.json: no JSON with the key 'data' .*; take the published file"):
+        list_clips(corpus("wavcaps", tmp_path, split_fractions=TRAIN))
+
+
 def test_a_pointer_in_place_of_a_table_is_refused(tmp_path):
     """What a checkout without Git LFS has."""
     (wavcaps(tmp_path) / "json_files/FreeSound/fsd_final.json").write_text("version https://git-lfs.github.com/spec/v1")

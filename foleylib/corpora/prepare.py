@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from foleylib.corpora.clips import look_at, make_clips
@@ -58,21 +59,36 @@ def prepare(name: str, settings: Corpus, out: str | Path):
     splits = {record["split"] for record in records}
     records, unusable = _usable(name, records, settings, root)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = out.with_name(f".{out.name}.part")
-    shards = Shards(scratch, records, SHARD, fingerprint(settings.model_dump(exclude={"archive", "jobs", "unusable"})))
-    _make_all(name, shards, settings, root)
-    unusable += shards.problems()
-    _check(name, unusable, settings.unusable)
-    if emptied := splits - shards.finish(unusable):
-        raise CorpusError(f"corpus {name}: no usable file in split {', '.join(sorted(emptied))}; provide its files")
-    write_left_out(name, shards.corpus, absent)
-    shutil.rmtree(scratch / "replaced", ignore_errors=True)
-    if out.exists():
-        out.rename(scratch / "replaced")
-    shards.corpus.rename(out)
-    shutil.rmtree(scratch)
+    with _disk(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = out.with_name(f".{out.name}.part")
+        shards = Shards(
+            scratch, records, SHARD, fingerprint(settings.model_dump(exclude={"archive", "jobs", "unusable"}))
+        )
+        _make_all(name, shards, settings, root)
+        unusable += shards.problems()
+        _check(name, unusable, settings.unusable)
+        if emptied := splits - shards.finish(unusable):
+            raise CorpusError(f"corpus {name}: no usable file in split {', '.join(sorted(emptied))}; provide its files")
+        write_left_out(name, shards.corpus, absent)
+        shutil.rmtree(scratch / "replaced", ignore_errors=True)
+        if out.exists():
+            out.rename(scratch / "replaced")
+        shards.corpus.rename(out)
+        shutil.rmtree(scratch)
     return load(out)
+
+
+@contextmanager
+def _disk(out: Path):
+    """What the disk or its rights refuse, in a CorpusError."""
+    try:
+        yield
+    except OSError as error:
+        raise CorpusError(
+            f"{out}: cannot be written ({error}); make room or give another place, and run again, which keeps the finished "
+            "clips"
+        ) from error
 
 
 def _usable(name: str, records: list[dict], settings: Corpus, root: Path | None) -> tuple[list[dict], list[dict]]:

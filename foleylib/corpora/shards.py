@@ -65,8 +65,11 @@ class Shards:
         from pyarrow import parquet
 
         partial = self._rows / "partial"
-        parquet.write_table(pa.Table.from_pylist(rows, schema=_schema()), partial)
-        os.replace(partial, self._files[number])
+        try:
+            parquet.write_table(pa.Table.from_pylist(rows, schema=_schema()), partial)
+            os.replace(partial, self._files[number])
+        finally:
+            partial.unlink(missing_ok=True)
 
     def problems(self) -> list[dict]:
         """The records of clips that could not be made: id, source_path, problem."""

@@ -82,7 +82,7 @@ def _read(root: Path, name: str, key: str, kind: type):
         raise wrong_layout(root, f"{name} and the sounds of WavCaps ({where})")
     try:
         value = json.loads(path.read_text(encoding="utf8"))[key]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(f"{path}: no JSON with the key {key!r} ({error}); take the published file") from error
     if not isinstance(value, kind):
         raise CorpusError(f"{path}: {key!r} holds no {kind.__name__}; take the published file")
