@@ -37,7 +37,7 @@ def test_sounds_of_each_class_are_counted_and_nothing_is_written(folder, capsys)
     assert found.classes.loc["DogBark"].to_dict() == {
         "sounds": 5, "share": 0.5, "seconds": pytest.approx(3.5), "shortest": pytest.approx(0.7), "rates": "16000", "channels": "1, 2"
     }  # fmt: skip
-    assert found.splits == {"train": 4, "val": 2, "test": 4}
+    assert found.splits == {"train": 2, "val": 4, "test": 4}
     assert said.endswith(yaml.safe_dump({"corpora": {"foley": found.settings}}, sort_keys=False))
     assert Corpus(**found.settings).root == str(folder)
 
@@ -74,7 +74,7 @@ def test_silence_clipping_and_duplicates_are_found(folder):
         ),
         pytest.param(
             lambda d: [os.remove(d / f"rain/rain{i}.wav") for i in (1, 2)],
-            "too few recordings to split: rain 3; give at least 4 of each class",
+            "too few recordings to split: rain 3; give at least 5 of each class",
             id="few",
         ),
     ],
@@ -107,8 +107,8 @@ def test_what_is_no_folder_of_sounds_is_refused(tmp_path, capsys, path, said):
 
 
 def test_a_table_without_classes(tmp_path):
-    for i in range(4):
+    for i in range(5):
         noise(tmp_path / f"{i}.wav")
-    table(tmp_path / "list.csv", ["path", "caption"], [[f"{i}.wav", f"noise {i}"] for i in range(4)])
+    table(tmp_path / "list.csv", ["path", "caption"], [[f"{i}.wav", f"noise {i}"] for i in range(5)])
     found = check(tmp_path / "list.csv")
     assert list(found.classes.index) == ["(no classes)"] and found.stops == []

@@ -7,7 +7,7 @@ from foleylib.datasets.manifest import CorpusError
 from foleylib.evaluation.remarks import listed
 
 SPLITS = ("train", "val", "test")
-LEAST = 4  # recordings of a class that can be split
+LEAST = 5  # recordings of a class that can be split
 
 
 def check_absent(clips: list[dict]) -> None:
@@ -61,7 +61,7 @@ def by_hash(clips: list[dict], fractions: dict[str, float], seed: int) -> list[d
 
 
 def by_class(clips: list[dict], seed: int) -> list[dict]:
-    """Split the source groups of each class: a fifth of them, and at least two, for testing, a fifth for validation, the
+    """Split the source groups of each class: a fifth of them, and at least two, for testing, as many for validation, the
     others for training. Which, is drawn by a seeded hash of their name.
 
     Where few clips are to be in every split, this is surer than `by_hash`, whose shares hold on average alone. A group with
@@ -73,13 +73,13 @@ def by_class(clips: list[dict], seed: int) -> list[dict]:
     few = [f"{label or 'clips'} {len(names)}" for label, names in groups.items() if len(names) < LEAST]
     if few:
         raise CorpusError(
-            f"too few recordings to split: {listed(sorted(few))}; give at least {LEAST} of each class (two to test, one to "
+            f"too few recordings to split: {listed(sorted(few))}; give at least {LEAST} of each class (two to test, two to "
             "validate, one to train), or a column `split`"
         )
     for names in groups.values():
         names.sort(key=lambda group: _draw(group, seed))
-        tested, validated = max(2, round(len(names) / 5)), max(1, round(len(names) / 5))
-        parts = ["test"] * tested + ["val"] * validated + ["train"] * (len(names) - tested - validated)
+        held = max(2, round(len(names) / 5))  # no score is of one clip
+        parts = ["test"] * held + ["val"] * held + ["train"] * (len(names) - 2 * held)
         split_of |= dict(zip(names, parts))
     return [{**clip, "split": split_of[clip["source_group"]]} for clip in clips]
 
