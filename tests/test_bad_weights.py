@@ -5,13 +5,16 @@ import shutil
 
 import pytest
 import torch
+from published_files import t5
 from safetensors.torch import load_file, save_file
 
 from foleylib import paths
 from foleylib.commands.generate import load_model
-from foleylib.networks import clap, detector, judge, latent_clap, rates, unet, vae, vocoder
+from foleylib.networks import clap, detector, judge, latent_clap, rates, tokens, unet, vae, vocoder
+from foleylib.networks.published import evaluators, laion
 from foleylib.networks.published.part import config_of
 from foleylib.networks.published.reader import read
+from foleylib.params.retrieval import Tokens
 
 LOADERS = {
     "clap": clap.load,
@@ -86,7 +89,8 @@ def with_value(key, value):
 def weights(change):
     def changed(file):
         state = load_file(file)
-        change(state, max(state, key=lambda name: state[name].numel()))
+        names = [name for name in state if name.startswith("encoder.")] or state  # the decoder of a T5 is not read
+        change(state, max(names, key=lambda name: state[name].numel()))
         save_file(state, file, metadata={"format": "pt"})
 
     return changed
@@ -247,6 +251,46 @@ def test_a_published_file_is_named(name, change, tmp_path):
     change(file)
     with pytest.raises(ValueError, match=name):
         read(file)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_published_evaluator_that_is_not_finite_is_refused(value, tmp_path):
+    network, config = evaluators.PUBLISHED["cnn10"]
+    state = network(config).state_dict()
+    state["fc1.bias"][3] = value
+    torch.save({"model": state}, tmp_path / "cnn10.pth")
+    with pytest.raises(ValueError, match=r"cnn10\.pth: 'fc1.bias' holds NaN or Inf; fetch the weights again"):
+        evaluators.load_published("cnn10", tmp_path / "cnn10.pth", sha256=None, pinned=False)
+    torch.save({"state_dict": {"text_branch.a": torch.tensor([0, value])}}, tmp_path / "clap.pt")
+    with pytest.raises(ValueError, match=r"clap\.pt: 'text_branch.a' holds NaN or Inf; fetch the weights again"):
+        laion.load(tmp_path / "clap.pt", tokenizer=tmp_path)
+
+
+def test_a_file_that_is_no_audiomae_is_named(tmp_path):
+    torch.save({"model": {"fc1.weight": torch.ones(3, 3)}}, tmp_path / "mae.pth")
+    with pytest.raises(ValueError, match=r"mae\.pth: .*give AudioMAE's own checkpoint"):
+        tokens.of_audio(Tokens(audio="audiomae", audiomae=str(tmp_path / "mae.pth")), None)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        pytest.param("config.json", cut, "config.json: no JSON", id="config-cut"),
+        pytest.param("config.json", a_list, "config.json: holds a list", id="config-list"),
+        pytest.param("model.safetensors", cut, "damaged or incomplete", id="cut"),
+        pytest.param("model.safetensors", nan, "holds NaN or Inf", id="nan"),
+        pytest.param("model.safetensors", reshaped, "", id="reshaped"),
+        pytest.param("tokenizer.json", cut, "tokenizer of the same T5", id="tokenizer-cut"),
+        pytest.param("tokenizer.json", a_number, "tokenizer of the same T5", id="tokenizer-number"),
+        pytest.param("tokenizer_config.json", cut, "tokenizer of the same T5", id="tokenizer-config-cut"),
+    ],
+)
+def test_a_damaged_t5_is_refused(file, change, said, tmp_path):
+    folder = t5(tmp_path / "t5", ["<pad>", "</s>", "<unk>", "rain", "dog"])
+    change(folder / file)
+    with pytest.raises(ValueError) as caught:
+        tokens.t5(folder, 4)
+    assert type(caught.value) is ValueError and str(folder) in str(caught.value) and said in str(caught.value)
 
 
 def short_training(scratch):

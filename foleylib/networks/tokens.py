@@ -11,7 +11,7 @@ from torch import nn
 
 from foleylib.audio.io import at_rate
 from foleylib.networks.clap import Clap
-from foleylib.runtime import load_strictly
+from foleylib.runtime import finite, load_strictly, told_of
 
 T5_FILES = {
     "config": ["config.json"],
@@ -145,7 +145,10 @@ def of_audio(settings, clap: Clap) -> AudioTokens | None:
     from foleylib.networks.published import reader, weights
 
     check_files(settings)
-    return AudioTokens(weights.audiomae_from_original(reader.read(settings.audiomae)), settings.pool).eval()
+    state = reader.read(settings.audiomae)
+    with told_of(settings.audiomae, "give AudioMAE's own checkpoint"):
+        model = weights.audiomae_from_original(state)
+    return AudioTokens(finite(model, settings.audiomae), settings.pool).eval()
 
 
 def of_text(settings, clap: Clap) -> TextTokens | None:
@@ -165,7 +168,9 @@ def t5(folder: str | Path, length: int) -> TextTokens:
         _keys_to_ignore_on_load_unexpected = ("decoder", "lm_head")  # FLAN-T5 has a head of its own
 
     _check_t5(folder)
-    encoder, tokenizer = load_strictly(T5Encoder, folder, stage="retrieval"), AutoTokenizer.from_pretrained(folder)
+    encoder = load_strictly(T5Encoder, folder, stage="retrieval")
+    with told_of(folder, "fetch the tokenizer of the same T5"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     unused = encoder.config.vocab_size - len(tokenizer)  # transformers makes an empty one of files that say nothing
     if not 0 <= unused < T5_PADDING or len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ValueError(

@@ -9,7 +9,7 @@ from foleylib.networks.embedders import Embedder
 from foleylib.networks.panns import PannsCnn, PannsConfig
 from foleylib.networks.published import laion, reader
 from foleylib.networks.vggish import FAD_16K, FAD_DCASE, Vggish, VggishConvention
-from foleylib.runtime import weights_sha256
+from foleylib.runtime import finite, weights_sha256
 
 # Kong et al. (2020), Table I and their released code.
 MEL_32K = MelConfig(rate=32000, n_fft=1024, hop=320, n_mels=64, fmin=50, fmax=14000, padding="center")
@@ -78,6 +78,7 @@ def load_published(
     except (RuntimeError, AttributeError) as error:
         said = " ".join(str(error).split())  # torch's own runs over several lines
         raise ValueError(f"{path}: not the weights of {name} as a plain state dict ({said})") from error
+    finite(model, path)
     if isinstance(config, VggishConvention):
         return Embedder(name, 128, config.rate, actual, model.to(device), config.least, "vggish")
     least = max(config.mel.hop * config.stride, config.mel.n_fft)

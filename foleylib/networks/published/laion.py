@@ -89,6 +89,8 @@ def load(
     if path.is_dir():
         return _of_folder(path, through, device)
     state = state_of(reader.read(path))
+    if broken := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise ValueError(f"{path}: '{broken[0]}' holds NaN or Inf; fetch the weights again")
     try:
         size = size_of(state)
         if through == "laion_clap":
@@ -115,7 +117,7 @@ def _of_folder(path: Path, through: str, device) -> ThroughTransformers:
         raise ValueError(f"{path}: a CLAP with fusion, which scores do not use; fetch one without (unfused)")
     try:
         tokenizer, extractor = AutoTokenizer.from_pretrained(path), ClapFeatureExtractor.from_pretrained(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # damaged files fail in many ways
         raise ValueError(
             f"{path}: no tokenizer or no front end there ({error}); fetch all files of laion/clap-htsat-unfused"
         ) from error
