@@ -39,7 +39,9 @@ KINDS = {
         "import torch\nfrom transformers import AutoProcessor, ClapModel\n\n"
         'model = ClapModel.from_pretrained("FOLDER", dtype=torch.float32).eval()\n'
         "# processor(audio=waves, sampling_rate=rate) and processor(text=texts, padding=True)\n"
-        'processor = AutoProcessor.from_pretrained("FOLDER")',
+        'processor = AutoProcessor.from_pretrained("FOLDER")\n'
+        "heard = processor.feature_extractor\n"
+        "heard.nb_max_samples = int(heard.nb_max_samples)  # else a clip shorter than that fails",
     ),
     "vae": Kind(
         "VAE",
