@@ -469,3 +469,23 @@ def test_thresholds_that_are_given_need_no_model_of_their_own(settings):
     assert settings.trained_seeds("ldm") == [*settings.seeds_of("ldm"), settings.selection.seed]
     given = settings.changed(selection=settings.selection.changed(thresholds="text-driven-foley"))
     assert given.trained_seeds("ldm") == given.seeds_of("ldm") and given.calibrating_seed("ldm") == 0
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("jobs", 0, "jobs: Input should be -1, or it should be greater than or equal to 1 (got 0)"),
+        ("selection.thresholds", "none", "'latent-clap-loss', or it should be a valid dictionary (got 'none')"),
+        ("selection.thresholds", {"all": "much"}, "selection.thresholds.all: Input should be a valid number"),
+    ],
+)
+def test_a_value_of_several_kinds_has_one_sentence(key, value, said):
+    changed = yaml.safe_load((ROOT / "params.yaml").read_text())
+    *parents, last = key.split(".")
+    section = changed
+    for name in parents:
+        section = section[name]
+    section[last] = value
+    with pytest.raises(ValueError, match=re.escape(said)) as refused:
+        params.parse(changed)
+    assert "literal[" not in str(refused.value) and "constrained" not in str(refused.value)

@@ -1,6 +1,7 @@
 """The settings of every stage: read from params.yaml alone, typed and checked to fit together."""
 
 import csv
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,6 +31,9 @@ from foleylib.params.runs import (
 )
 from foleylib.params.src_gaudio import Combined, SrcGaudio
 from foleylib.params.systems import Finetune, LambdaSweep, LatentClap, Sensitivity, System, Targets, Transfer
+
+# Parts of pydantic's locations that no file has: the kinds that a value may be of, and a key as against its value.
+KIND = re.compile(r"\[key\]$|(str|int|float|bool)$|constrained-|(literal|list|dict|tuple|function-[a-z]+)\[")
 
 
 class Params(Section):
@@ -314,7 +318,7 @@ class Params(Section):
             try:
                 self.sampling_of(name)
             except ValidationError as error:
-                lines = "; ".join(_sentence(e) for e in error.errors())
+                lines = "; ".join(_sentences(error))
                 raise ValueError(f"runs.{name}.clips.sampling: {lines}") from None
             self._steps_are_there(f"runs.{name}.clips.sampling.steps", self.sampling_of(name).steps)
             if name in self.controls:
@@ -356,18 +360,28 @@ def parse(settings: dict, name: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(settings)
     except ValidationError as error:
-        lines = [_sentence(e) for e in error.errors()]
+        lines = _sentences(error)
     raise ValueError(f"{name} cannot be used:\n" + "\n".join(f"- {line}" for line in lines))
 
 
-def _sentence(error: dict) -> str:
-    where = ".".join(str(p) for p in error["loc"] if p != "[key]") or "(whole file)"
+def _sentences(error: ValidationError) -> list[str]:
+    """One for each value that cannot be used; of a value that may be of several kinds, with what each of them asks for."""
+    found: dict[str, list[dict]] = {}
+    for own in error.errors():
+        where = ".".join(str(part) for part in own["loc"] if not KIND.match(str(part))) or "(whole file)"
+        found.setdefault(where, []).append(own)
+    return [_sentence(where, errors) for where, errors in found.items()]
+
+
+def _sentence(where: str, errors: list[dict]) -> str:
+    error = errors[0]
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key; allowed here: {', '.join(_allowed(error['loc'][:-1]))}"
     if error["type"] == "missing":
         return f"{where}: missing"
     got = f" (got {error['input']!r:.60})" if error["loc"] else ""  # not the whole file
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}{got}"
+    said = dict.fromkeys(own["msg"].removeprefix("Value error, ") for own in errors)
+    return f"{where}: {', or '.join(said).replace(', or Input should', ', or it should')}{got}"
 
 
 def _allowed(loc: tuple) -> list[str]:
