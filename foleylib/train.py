@@ -250,11 +250,12 @@ class _Side:
         return logged
 
     def _share_statistics(self) -> None:
-        """Give running statistics their mean over the processes."""
-        for buffer in self.trainable.module.buffers():
-            if buffer.is_floating_point():
-                torch.distributed.all_reduce(buffer)
-                buffer /= self.accelerator.num_processes
+        """Give the running statistics of batch norms their mean over the processes."""
+        for layer in self.trainable.module.modules():
+            for buffer in (getattr(layer, name, None) for name in ("running_mean", "running_var")):
+                if buffer is not None:
+                    torch.distributed.all_reduce(buffer)
+                    buffer /= self.accelerator.num_processes
 
     def _weight(self, name: str) -> float:
         weights = self.trainable.weights
