@@ -1,6 +1,7 @@
 """Training by two processes under torchrun: one model on both, one of them writes."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -28,6 +29,7 @@ def together(*command, cwd=None, env=None):
         capture_output=True,
         text=True,
         check=False,
+        timeout=600,  # where one waits for ever
     )
 
 
@@ -116,3 +118,34 @@ def test_a_stage_that_is_none_is_named(workspace):
         check=False,
     )
     assert done.returncode == 1 and done.stderr.startswith("give one of clap, vae") and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def copied(project, tmp_path):
+    """A copy of the tiny project, without its systems."""
+    root = shutil.copytree(project, tmp_path / "project")
+    shutil.rmtree(root / "models" / "systems")
+    return root
+
+
+@pytest.mark.slow
+def test_the_models_of_a_system_are_trained_by_both_and_replaced_by_the_next_run(copied, tiny):
+    env = environment(copied) | {"PYTHONPATH": str(ROOT)}
+    for _ in range(2):
+        done = together("-m", "foleylib.stages", "finetune", "ldm", cwd=ROOT, env=env)
+        assert done.returncode == 0, done.stderr[-3000:]
+    seeds = {int(folder.name) for folder in (copied / "models/systems/ldm").iterdir()}
+    assert seeds == set(tiny.trained_seeds("ldm"))
+    assert all((copied / f"models/systems/ldm/{seed}/README.md").is_file() for seed in seeds)
+    assert not (copied / "scratch/finetune-ldm").exists()
+
+
+@pytest.mark.slow
+def test_a_stage_that_trains_nothing_is_refused(copied):
+    settings = yaml.safe_load((copied / "params.yaml").read_text())
+    settings["judge"]["source"] = "bundled"
+    (copied / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    env = environment(copied) | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "foleylib.stages", "judge"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("judge: its source is 'bundled', so nothing is trained")
