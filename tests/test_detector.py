@@ -73,7 +73,7 @@ def test_faults_are_named(tmp_path):
     model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"widths": [4, 8, 9]}))
-    with pytest.raises(ValueError, match="(?s)hidden.weight.*run the detector stage again"):
+    with pytest.raises(ValueError, match="(?s)size mismatch for .*run the detector stage again"):
         detector.load(tmp_path)
 
 
