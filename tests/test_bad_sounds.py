@@ -48,6 +48,16 @@ def cut(name, kept):
     return make
 
 
+def cut_as(form):
+    """A file of another container of libsndfile's, called WAV, without its last third."""
+
+    def make(path):
+        soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(96000), 16000, "PCM_16", format=form)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+    return make
+
+
 def holds(value):
     def make(path):
         wave = np.zeros(8000, dtype=np.float32)
@@ -85,6 +95,10 @@ SOUNDS = [
     pytest.param(holds(np.inf), "NaN or Inf", id="Inf"),
     pytest.param(holds(-np.inf), "NaN or Inf", id="-Inf"),
     pytest.param(cut("x.wav", 0.9), "cut short", id="wav cut"),
+    pytest.param(cut_as("RF64"), "cut short", id="rf64 cut"),
+    pytest.param(cut_as("W64"), "cut short", id="w64 cut"),
+    pytest.param(cut_as("AIFF"), "cut short", id="aiff cut"),
+    pytest.param(cut_as("AU"), "cut short", id="au cut"),
     pytest.param(cut("x.flac", 0.5), "cut short|cannot be read", id="flac cut"),
     pytest.param(cut("x.mp3", 0.5), "cut short", id="mp3 cut"),
     pytest.param(cut("x.ogg", 0.5), "cut short|cannot be read", id="ogg cut"),
@@ -246,3 +260,22 @@ def test_a_spoilt_file_is_read_or_refused(tmp_path, format):
         else:
             assert np.isfinite(wave).all() and 2000 <= rate <= 768_000
     assert refused
+
+
+@pytest.mark.parametrize("form", ["RF64", "W64", "AIFF", "AU", "WAV", "WAVEX", "CAF", "OGG", "FLAC"])
+def test_whole_files_of_other_containers_are_read(tmp_path, form):
+    wave = 0.1 * np.random.default_rng(0).standard_normal(9600)
+    soundfile.write(tmp_path / "x.wav", wave, 16000, format=form)
+    assert len(read(tmp_path / "x.wav")[0]) == 9600
+
+
+@pytest.mark.parametrize("column, place", [("filename", 0), ("category", 3), ("src_file", 5)])
+def test_a_published_table_without_a_value_is_refused(tmp_path, column, place):
+    table = esc50(tmp_path / "esc") / "meta/esc50.csv"
+    lines = table.read_text().splitlines()
+    cells = lines[2].split(",")
+    cells[place] = ""
+    lines[2] = ",".join(cells)
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CorpusError, match=rf"esc50.csv: nothing in rows 3 \({column}\); take the published file"):
+        list_clips(corpus("esc50", tmp_path / "esc"))

@@ -6,6 +6,7 @@ import stat
 import struct
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -101,35 +102,55 @@ def _readable(path: Path):
 
 
 def _bytes_missing(path: Path) -> int:
-    """Bytes that a WAV file's header, or the last page of an Ogg file, promises beyond the end of the file; libsndfile
-    reads such a file as a short one.
+    """Bytes that the header of a WAV, AIFF or AU file, or the last page of an Ogg file, promises beyond the end of the file;
+    libsndfile reads such a file as a short one.
 
     0 for other formats, and for a streamed file, whose writer did not know the length.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        if file.read(4) != b"OggS":
-            return _wav_bytes_missing(path)
-        file.seek(max(0, size - LONGEST_PAGE))
-        tail = file.read()
+        begin = file.read(24).ljust(24)
+        kind = begin[:4]
+        if kind == b"OggS":
+            return _ogg_bytes_missing(file, size)
+        if kind in (b"RIFF", b"RF64") and begin[8:12] == b"WAVE":
+            end = _end_of_wav(file)
+        elif kind == b"riff":  # W64
+            (end,) = struct.unpack("<Q", begin[16:24])
+        elif kind == b"FORM":  # AIFF
+            end = 8 + struct.unpack(">I", begin[4:8])[0]
+        elif kind == b".snd":  # AU
+            start, length = struct.unpack(">II", begin[4:12])
+            end = start + length if length < STREAMED else 0
+        else:
+            end = 0
+    return max(0, end - size)
+
+
+def _end_of_wav(file: BinaryIO) -> int:
+    """Where the samples of a WAV file end by its header; those beyond 4 GiB have their size in a chunk of its own (RF64)."""
+    file.seek(12)
+    long = 0
+    while len(header := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", header)
+        if name == b"ds64":
+            long = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))[1]
+            file.seek(size - 16, os.SEEK_CUR)
+        elif name == b"data":
+            size = long if size == 0xFFFFFFFF else size * (size < STREAMED)
+            return file.tell() + size if size else 0
+        else:
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return 0
+
+
+def _ogg_bytes_missing(file: BinaryIO, size: int) -> int:
+    file.seek(max(0, size - LONGEST_PAGE))
+    tail = file.read()
     page = tail[tail.rfind(b"OggS") :]
     segments = page[27 : 27 + page[26]] if len(page) > 26 else b""  # RFC 3533: their number, then the length of each
     whole = 27 + page[26] + sum(segments) if len(page) > 26 else 27
     return max(0, whole - len(page))
-
-
-def _wav_bytes_missing(path: Path) -> int:
-    with path.open("rb") as file:
-        riff, _, kind = struct.unpack("<4sI4s", file.read(12).ljust(12))
-        if (riff, kind) != (b"RIFF", b"WAVE"):
-            return 0
-        while len(header := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", header)
-            if name == b"data":
-                known = 0 < size < STREAMED
-                return max(0, file.tell() + size - path.stat().st_size) if known else 0
-            file.seek(size + size % 2, os.SEEK_CUR)
-    return 0
 
 
 def write(path: str | Path, wave, rate: int) -> None:

@@ -21,7 +21,7 @@ def folder(root: Path, classes: list[str] | None = None) -> list[dict]:
     """
     if root.suffix == ".csv":
         return _table(root.parent, root.name)
-    if (root / "metadata.csv").is_file():
+    if (root / "metadata.csv").exists():
         return _table(root, "metadata.csv")
     clips, faults = of_classes(root, classes)
     if faults:

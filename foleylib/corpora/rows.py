@@ -77,9 +77,16 @@ def read_csv(root: Path, name: str, columns: tuple[str, ...]) -> list[dict]:
     return rows
 
 
+def check_filled(path: Path, rows: list[dict], columns: tuple[str, ...]) -> None:
+    """Refuse a table with nothing in some of these columns of a row."""
+    bare = [f"{number} ({name})" for number, row in enumerate(rows, 2) for name in columns if not row[name]]
+    if bare:
+        raise CorpusError(f"{path}: nothing in rows {listed(bare)}; take the published file")
+
+
 def fold(row: dict, path: Path, number: int) -> int:
     """The fold of a row of a table."""
-    if not row["fold"].isdecimal():
+    if not (row["fold"].isascii() and row["fold"].isdecimal()):
         raise CorpusError(
             f"{path}: row {number} has the fold {row['fold']!r}, no whole number; take the published file"
         )

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from foleylib.corpora.own import folder
-from foleylib.corpora.rows import check_inside, clip_row, fold, read_csv, sounds, wrong_layout
+from foleylib.corpora.rows import check_filled, check_inside, clip_row, fold, read_csv, sounds, wrong_layout
 from foleylib.corpora.wavcaps import wavcaps
 from foleylib.corpora.youtube import audiocaps, audioset
 from foleylib.params.corpora import LISTS, Corpus
@@ -30,6 +30,7 @@ DCASE_PROMPTS = {
 def esc50(root: Path) -> list[dict]:
     """ESC-50 and ESC-10 (Piczak, ACM MM 2015): meta/esc50.csv, audio/; five folds, split by source recording."""
     rows = read_csv(root, "meta/esc50.csv", ("filename", "fold", "category", "esc10", "src_file", "take"))
+    check_filled(root / "meta/esc50.csv", rows, ("filename", "category", "src_file"))
     licences = {}
     if (root / "ATTRIBUTION.csv").is_file():
         attribution = read_csv(root, "ATTRIBUTION.csv", ("clip", "licence"))
@@ -46,7 +47,9 @@ def esc50(root: Path) -> list[dict]:
 def urbansound8k(root: Path) -> list[dict]:
     """UrbanSound8K (Salamon et al., ACM MM 2014): metadata/UrbanSound8K.csv, audio/foldN/; ten folds by Freesound id."""
     clips, name = [], "metadata/UrbanSound8K.csv"
-    for number, row in enumerate(read_csv(root, name, ("slice_file_name", "fsID", "fold", "class")), 2):
+    rows = read_csv(root, name, ("slice_file_name", "fsID", "fold", "class"))
+    check_filled(root / name, rows, ("slice_file_name", "fsID", "class"))
+    for number, row in enumerate(rows, 2):
         source = f"audio/fold{row['fold']}/{row['slice_file_name']}"
         clip = clip_row(source, row["class"], group=row["fsID"], licence="CC BY-NC 3.0")
         clips.append({**clip, "name": Path(source).stem, "fold": fold(row, root / name, number)})
