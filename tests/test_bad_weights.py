@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from foleylib import paths
 from foleylib.commands.generate import load_model
-from foleylib.networks import clap, detector, judge, latent_clap, rates, tokens, unet, vae, vocoder
+from foleylib.networks import clap, detector, judge, latent_clap, rates, retrieval, tokens, unet, vae, vocoder
 from foleylib.networks.published import evaluators, laion
 from foleylib.networks.published.part import config_of
 from foleylib.networks.published.reader import read
@@ -340,3 +340,15 @@ def test_a_damaged_state_is_named_with_the_way_out(change, tmp_path):
     assert file.read_bytes() == before
     file.unlink()
     assert short_training(tmp_path).equals(whole)
+
+
+@pytest.mark.parametrize(
+    "part, piece, load",
+    [("re_audioldm", "retrieval", retrieval.load), ("src_gaudio/joint", "rate", rates.load)],
+)
+def test_a_unet_without_what_belongs_beside_it_is_refused_where_that_is_needed(tmp_path, part, piece, load):
+    folder = shutil.copytree(paths.BUNDLED / part, tmp_path / "part")
+    load(folder, needed=True)
+    shutil.rmtree(folder / piece)
+    with pytest.raises(ValueError, match=f"{piece} is missing; copy the whole folder again"):
+        load(folder, needed=True)

@@ -151,10 +151,12 @@ def save_unet(model: nn.Module, folder: Path) -> None:
     bare(model).save_pretrained(folder / "unet")
 
 
-def load(folder: Path) -> nn.Module:
+def load(folder: Path, *, needed: bool = False) -> nn.Module:
     """The U-Net of a pipeline folder, with what reads retrieved tokens and what embeds the rate where these were saved beside
-    it, in eval mode."""
+    it, in eval mode; where the latter is `needed`, a folder without it is refused."""
     unet = retrieval.load(folder)
     if not (folder / "rate").is_dir():
+        if needed:
+            raise ValueError(f"{folder / 'rate'} is missing; copy the whole folder again, or run the rates stage")
         return unet
     return RateUnet(unet, Rate.from_folder(folder / "rate", stage="rates")).eval()

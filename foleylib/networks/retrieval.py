@@ -224,9 +224,14 @@ def save(model: RetrievalUnet, folder: Path) -> None:
     model.retrieval.save_pretrained(folder / "retrieval")
 
 
-def load(folder: Path) -> nn.Module:
-    """The U-Net of a pipeline folder, with what reads retrieved tokens where it was saved beside it, in eval mode."""
+def load(folder: Path, *, needed: bool = False) -> nn.Module:
+    """The U-Net of a pipeline folder, with what reads retrieved tokens where it was saved beside it, in eval mode; where that
+    is `needed`, a folder without it is refused."""
     unet = unets.load(folder)
     if not (folder / "retrieval").is_dir():
+        if needed:
+            raise ValueError(
+                f"{folder / 'retrieval'} is missing; copy the whole folder again, or run the retrieval stage"
+            )
         return unet
     return RetrievalUnet(unet, Retrieval.from_folder(folder / "retrieval", stage="retrieval")).eval()

@@ -182,7 +182,7 @@ class Model:
 
     def _train(self, rate: int, scratch: Path) -> nn.Module:
         unet, job = (
-            rates.load(paths.SRC_GAUDIO / self.start),
+            rates.load(paths.SRC_GAUDIO / self.start, needed=True),
             Job(self.seed, scratch, self.cfg.device, self.cfg.precision),
         )
         stage.fit(unet, stage.splits(self.cfg, self._rates(rate)), self.cfg.finetune, self.train, self.cfg, job)

@@ -36,7 +36,7 @@ def make(cfg: Params) -> pd.DataFrame:
     one it is of in `start`."""
     settings, corpus = cfg.src_gaudio.pretrained, cfg.corpora[cfg.src_gaudio.corpus]
     history = bundle.make("src_gaudio.pretrained", settings, corpus, paths.SRC_GAUDIO, partial(train, cfg))
-    here, unet = channels(cfg.src_gaudio.corpus), rates.load(paths.SRC_GAUDIO / STARTS[0]).unet
+    here, unet = channels(cfg.src_gaudio.corpus), rates.load(paths.SRC_GAUDIO / STARTS[0], needed=True).unet
     own = unet.config.cross_attention_dim
     if own != here:
         raise ValueError(
@@ -160,7 +160,7 @@ def errors_by_rate(cfg: Params) -> pd.DataFrame:
     """
     known, rows = cfg.corpora[cfg.src_gaudio.corpus].rates, []
     for start in STARTS:
-        unet = rates.load(paths.SRC_GAUDIO / start).to(pick_device(cfg.device))
+        unet = rates.load(paths.SRC_GAUDIO / start, needed=True).to(pick_device(cfg.device))
         for rate in known:
             data = splits(cfg, [rate]).get("val")
             for told in dict.fromkeys((rate, known[0], known[-1])) if data is not None else ():

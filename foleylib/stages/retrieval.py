@@ -33,7 +33,7 @@ def make(cfg: Params) -> pd.DataFrame:
 
 def _check_tokens(settings: ReAudioLdm) -> None:
     """Refuse a U-Net that was made for other tokens than those of the corpus."""
-    config, stored = retrieval.load(paths.RE_AUDIOLDM).retrieval.config, paths.TOKENS / settings.corpus
+    config, stored = retrieval.load(paths.RE_AUDIOLDM, needed=True).retrieval.config, paths.TOKENS / settings.corpus
     here = neighbours.channels(settings.corpus, settings.pretrained.retrieval)
     if (config.audio, config.text) != (here["audio"], here["text"]):
         raise ValueError(
@@ -88,7 +88,7 @@ def errors_by_noise(cfg: Params) -> pd.DataFrame:
     parts = load_parts(paths.FOUNDATION, "clap", "vae")
     index, arrays = features.load(paths.FEATURES / corpus, "test")
     rows, text = neighbours.find(corpus, cfg.retrieval.protocol)(list(index.id), reads.k).rows, arrays["text"]
-    unet = retrieval.load(paths.RE_AUDIOLDM).to(pick_device(cfg.device))
+    unet = retrieval.load(paths.RE_AUDIOLDM, needed=True).to(pick_device(cfg.device))
     empty = retrieval.unconditional(parts["clap"], unet).embedding.numpy()
     told = {
         "own neighbours": (text, rows),

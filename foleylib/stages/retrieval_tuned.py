@@ -33,6 +33,6 @@ class Tuned:
         return kept(self.scratch / f"{self.key}-model", self._train)
 
     def _train(self) -> nn.Module:
-        start, parts = retrieval.load(paths.RE_AUDIOLDM), load_parts(paths.FOUNDATION)
+        start, parts = retrieval.load(paths.RE_AUDIOLDM, needed=True), load_parts(paths.FOUNDATION)
         how = {"scratch": self.scratch / self.key, "common": self.common, "start": start}
         return tune(self.system, self.seed, self.cfg, parts, **how).unet
