@@ -13,7 +13,7 @@ from test_folders import BOTH, OPTIONS, by_class, clip, folder
 from foleylib.commands import score as scoring
 from foleylib.commands.main import main
 from foleylib.evaluation.folders import Options, score_folder
-from foleylib.evaluation.texts import TextCut, cut, warn_of_cut
+from foleylib.evaluation.texts import cut, tell_of_cut
 from foleylib.networks.embedders import Embedder
 
 NOISE = np.linspace(-1, 1, 3200)
@@ -350,12 +350,12 @@ class ReadingWords(Broken):
         return torch.ones(len(texts), 4)
 
 
-def test_captions_that_are_cut_are_on_the_card(three):
+def test_captions_that_are_cut_are_on_the_card(three, capsys):
     words = {"words": Embedder("clap", 4, 16000, "f" * 64, ReadingWords())}
     captions = {f"{i:02d}": "rain on a tin roof" if i % 2 else "rain" for i in range(30)}
     card = score_folder(three / "mine", three / "real", words, captions=captions, options=OPTIONS)[1]
     told = "1 of 2 texts are longer than the 4 tokens that are read, and lose their end, first 'rain on a tin roof' with 5."
     assert f"words: {told}" in card["remarks"]
     assert cut(Words(), ["rain on a roof"]) == cut(Words(), []) == cut(Words(), ["rain on a tin roof"], most=5) == []
-    with pytest.warns(TextCut, match="corpus x, text tokens: 1 of 1 texts are longer than the 2 tokens"):
-        warn_of_cut("corpus x, text tokens", Words(), ["rain on a"], 2)
+    tell_of_cut("corpus x, text tokens", Words(), ["rain on a"], 2)
+    assert "Note: corpus x, text tokens: 1 of 1 texts are longer than the 2 tokens" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """Texts that are longer than what reads them, told and not cut in silence."""
 
-import warnings
 from collections.abc import Sequence
 
 
@@ -24,7 +23,8 @@ def cut(tokenizer, texts: Sequence[str], most: int | None = None) -> list[str]:
     return [f"{told}, first {shown!r} with {length}."]
 
 
-def warn_of_cut(where: str, tokenizer, texts: Sequence[str], most: int | None = None) -> None:
-    """A warning where texts lose their end; `where` says whose they are."""
+def tell_of_cut(where: str, tokenizer, texts: Sequence[str], most: int | None = None) -> None:
+    """Print a note where texts lose their end; `where` says whose they are. A warning would bring the path of the library into
+    the executed notebook."""
     for sentence in cut(tokenizer, texts, most):
-        warnings.warn(f"{where}: {sentence}", TextCut, stacklevel=2)
+        print(f"Note: {where}: {sentence}")

@@ -15,7 +15,7 @@ from foleylib.audio.mel import LogMel, front_end
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets.features import encode_moments, read_key
 from foleylib.datasets.resumable import Resumable
-from foleylib.evaluation.texts import warn_of_cut
+from foleylib.evaluation.texts import tell_of_cut
 from foleylib.networks import clap as claps
 from foleylib.networks import vae as vaes
 from foleylib.params.settings import Params
@@ -79,7 +79,7 @@ def compute(
     part = Resumable(scratch, key | {"batch_size": batch_size, "device": device.type})
 
     clap = clap.to(device).eval()
-    warn_of_cut(f"corpus {corpus.name}", clap.tokenizer, [*manifest.prompt, *(text for own in said for text in own)])
+    tell_of_cut(f"corpus {corpus.name}", clap.tokenizer, [*manifest.prompt, *(text for own in said for text in own)])
     _of_texts(manifest.prompt.to_list(), said, part, clap, len(log_mels))
     log_mels = [log_mel.to(device) for log_mel in log_mels]
     encoders = (autoencoder.to(device).eval(), clap, log_mels)

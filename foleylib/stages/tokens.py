@@ -8,7 +8,7 @@ import torch
 from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.datasets import tokens as stores
-from foleylib.evaluation.texts import warn_of_cut
+from foleylib.evaluation.texts import tell_of_cut
 from foleylib.networks import clap as claps
 from foleylib.networks import tokens
 from foleylib.params.settings import Params
@@ -43,7 +43,7 @@ def make(corpus: str, cfg: Params) -> Path:
         stores.write(out / "audio", len(manifest), progress(made, desc=f"audio tokens {corpus}", total=count))
     if (of_text := tokens.of_text(settings, clap)) is not None:
         of_text = of_text.to(device)
-        warn_of_cut(f"corpus {corpus}, text tokens", of_text.tokenizer, said, of_text.length)
+        tell_of_cut(f"corpus {corpus}, text tokens", of_text.tokenizer, said, of_text.length)
         made = (of_text(said[start : start + size]) for start in range(0, len(said), size))
         stores.write(out / "text", len(said), progress(made, desc=f"text tokens {corpus}", total=count))
     write_json(out / "tokens.json", key)
