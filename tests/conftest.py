@@ -201,6 +201,17 @@ def tiny_paths_module(tiny_root):
         yield inside(tiny_root, patch)
 
 
+@pytest.fixture(scope="module")
+def no_models_of_the_graph(tmp_path_factory):
+    """The bundled parts, whatever was made here."""
+    from foleylib import paths
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FOUNDATION", "JUDGE", "MODELS"):
+            patch.setattr(paths, name, tmp_path_factory.getbasetemp() / "none")
+        yield
+
+
 def inside(root, patch):
     """Everything of `foleylib.paths` under another root."""
     from foleylib import paths

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foleylib import paths
 from foleylib.commands import generate as generating
 from foleylib.commands import outputs
 from foleylib.commands.generate import Sounds, generate, load_model, save
@@ -32,17 +31,11 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_models_of_the_graph(tmp_path_factory):
-    """The bundled parts, whatever was made here."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("FOUNDATION", "JUDGE", "MODELS"):
-            patch.setattr(paths, name, tmp_path_factory.getbasetemp() / "none")
-        yield
+pytestmark = pytest.mark.usefixtures("no_models_of_the_graph")
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(no_models_of_the_graph):
     return load_model()
 
 

@@ -26,17 +26,11 @@ from foleylib.runtime import weights_sha256
 QUICK = {"steps": 2, "solver": "dpm++"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_models_of_the_graph(tmp_path_factory):
-    """The bundled parts, whatever was made here."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("FOUNDATION", "JUDGE", "MODELS"):
-            patch.setattr(paths, name, tmp_path_factory.getbasetemp() / "none")
-        yield
+pytestmark = pytest.mark.usefixtures("no_models_of_the_graph")
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(no_models_of_the_graph):
     return load_model()
 
 

@@ -45,6 +45,13 @@ def test_pictures_are_those_of_the_committed_run(name):
     )
 
 
+@pytest.mark.parametrize("report", sorted((paths.ROOT / "reports").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_no_report_holds_a_path_of_a_machine(report):
+    """A warning that a library prints begins with the path of its file."""
+    found = re.search(r"(?<![\w.])/[\w./-]+/foleylib/\w[\w/]*\.py|(?<![\w.])/(home|root|Users)/\w+", report.read_text())
+    assert found is None, found
+
+
 DOCUMENTS = [paths.ROOT / "README.md", *sorted((paths.ROOT / "docs").glob("*.md"))]
 
 
