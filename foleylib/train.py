@@ -47,6 +47,11 @@ class Job:
     device: str = "auto"
     precision: str = "float32"
 
+    @property
+    def state_file(self) -> Path:
+        """Where a killed run finds its resumable state."""
+        return self.scratch / "state.pt"
+
     def forget(self) -> None:
         """Drop the resumable state, once the final weights are saved; of several processes the main one does."""
         if process()[0] == 0:
@@ -86,15 +91,9 @@ def fit(
     """
     if n < 1:
         raise ValueError("there is no training clip: check the corpus' train split")
-    accelerator = _accelerator(job)
-    _check_shares(settings, accelerator)
+    accelerator = _accelerator(job, settings)
     sides = {name: _Side(trainable, settings, accelerator) for name, trainable in trainables.items()}
-    state_file = job.scratch / "state.pt"
-    first, history, kept = _resume(sides, state_file)
-    if _of_main(first, accelerator) != first:
-        raise ValueError(
-            f"{state_file}: not every process sees the same; put scratch/ on a disk that all of them share"
-        )
+    first, history, kept = _resume(sides, job.state_file, accelerator)
 
     with torch.random.fork_rng(devices=[accelerator.device] if accelerator.device.type == "cuda" else []):
         bar = {"desc": job.scratch.parent.name, "initial": first, "total": settings.steps}
@@ -115,25 +114,23 @@ def fit(
                 if best is not None and row[f"val_{best}"] <= min(r.get(f"val_{best}", math.inf) for r in history):
                     kept = {name: side.averaged() for name, side in sides.items()}
             if done % settings.checkpoint_every == 0 and done < settings.steps and accelerator.is_main_process:
-                _save(sides, state_file, done, history, kept)
+                _save(sides, job.state_file, done, history, kept)
 
     for name, side in sides.items():
         side.finish(kept.get(name))
     return pd.DataFrame(history)
 
 
-def _accelerator(job: Job):
+def _accelerator(job: Job, settings):
+    """Of as many processes as torchrun started, which must share a step evenly: else its clips would have unequal weights."""
     from accelerate import Accelerator
 
     mixed = "no" if job.precision == "float32" else job.precision
-    return Accelerator(cpu=pick_device(job.device).type == "cpu", mixed_precision=mixed)
-
-
-def _check_shares(settings, accelerator) -> None:
-    """Processes with unequal shares of a step would weigh its clips differently."""
+    accelerator = Accelerator(cpu=pick_device(job.device).type == "cpu", mixed_precision=mixed)
     count = accelerator.num_processes
     if settings.batch_size % count:
         raise ValueError(f"batch_size {settings.batch_size}: no multiple of the {count} processes; give one that is")
+    return accelerator
 
 
 def _of_main(value, accelerator):
@@ -304,10 +301,17 @@ def _save(sides: dict[str, _Side], state_file: Path, step: int, history: list[di
     save_atomically({"step": step, "history": history, "trainables": states, "best": best}, state_file)
 
 
-def _resume(sides: dict[str, _Side], state_file: Path) -> tuple[int, list[dict], dict]:
+def _resume(sides: dict[str, _Side], state_file: Path, accelerator) -> tuple[int, list[dict], dict]:
     """First step, history and best weights of a run: those of its last checkpoint, where a killed run left one."""
-    if not state_file.exists():
-        return 0, [], {}
+    first, history, kept = _restored(sides, state_file) if state_file.exists() else (0, [], {})
+    if _of_main(first, accelerator) != first:
+        raise ValueError(
+            f"{state_file}: not every process sees the same; put scratch/ on a disk that all of them share"
+        )
+    return first, history, kept
+
+
+def _restored(sides: dict[str, _Side], state_file: Path) -> tuple[int, list[dict], dict]:
     # To the CPU: Adam counts steps there, and a counter on a GPU would be waited for at every step.
     try:
         saved = torch.load(state_file, map_location="cpu", weights_only=True)

@@ -1,16 +1,13 @@
 """`foleylib models`: which weights are there, what they were made of, and what they may be used for."""
 
 import argparse
-import math
 from pathlib import Path
 
 import pandas as pd
-from safetensors import safe_open
 
 from foleylib import paths
-from foleylib.datasets import manifest as manifests
 from foleylib.params import settings
-from foleylib.stages import cards, licences
+from foleylib.stages import cards
 
 HELP = "which weights are there, from what, under which licence"
 ABOUT = "Which weights are there: bundled, and made by the graph; what they were trained on, and the licences."
@@ -41,7 +38,7 @@ def _row(folder: Path) -> dict:
     corpus, known = _of_system(system) if system else _of_part(cards.provenance_of(folder))
     return {
         "folder": folder.relative_to(paths.ROOT).as_posix(),
-        "parameters": round(sum(map(_count, sorted(folder.rglob("*.safetensors")))) / 1e6, 2),
+        "parameters": round(cards.sizes(folder)[0] / 1e6, 2),
         "trained on": corpus,
         "licence": "; ".join(known),
     }
@@ -59,17 +56,8 @@ def _of_system(name: str) -> tuple[str, list[str]]:
     if name not in cfg.systems:
         return "a system that params.yaml has no more", [cards.UNKNOWN]
     system = cfg.systems[name]
-    corpus, clips = cfg.corpora[system.corpus], paths.CLIPS / system.corpus
-    known = list(manifests.licences(clips)) if (clips / "manifest.parquet").is_file() else [cards.UNKNOWN]
-    for folder in licences.of_system(system, ["vae", "vocoder"]):
-        known += cards.of_weights(cards.provenance_of(folder))
-    return corpus.root or corpus.kind, list(dict.fromkeys(known))
-
-
-def _count(file: Path) -> int:
-    with safe_open(file, framework="pt") as weights:
-        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
-    return sum(map(math.prod, shapes))
+    corpus = cfg.corpora[system.corpus]
+    return corpus.root or corpus.kind, cards.of_system(system)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -132,9 +132,9 @@ def _scenes(settings: Corpus, classes: list[str]) -> list[dict]:
 
 
 def _recorded(settings: Corpus) -> tuple[list[dict], list[str], list[dict]]:
-    listed = read_clips(settings)
-    clips = [clip for clip in listed if "left_out" not in clip]
-    left_out = [clip for clip in listed if "left_out" in clip]
+    rows = read_clips(settings)
+    clips = [clip for clip in rows if "left_out" not in clip]
+    left_out = [clip for clip in rows if "left_out" in clip]
     check_left_out(clips, left_out, settings)
     wanted = CLASSES.get(settings.kind) if settings.classes is None else settings.classes
     classes = _classes(wanted, sorted({clip["label"] for clip in clips} - {""}))
@@ -145,10 +145,8 @@ def _recorded(settings: Corpus) -> tuple[list[dict], list[str], list[dict]]:
     elif settings.split_fractions is not None:
         clips, asked = by_hash(clips, settings.split_fractions, settings.seed), settings.split_fractions
     else:
-        clips, asked = (
-            by_class([clip for clip in clips if wanted is None or clip["label"] in classes], settings.seed),
-            {},
-        )
+        chosen = [clip for clip in clips if wanted is None or clip["label"] in classes]
+        clips, asked = by_class(chosen, settings.seed), {}
     clips = [clip for clip in clips if wanted is None or clip["label"] in classes]
     empty = [split for split, share in asked.items() if share and split not in {clip["split"] for clip in clips}]
     if empty or not clips:

@@ -56,9 +56,8 @@ class Corpus(Section):
         default_factory=dict
     )  # of a scene; 1 if not given
     folds: dict[Literal["train", "val", "test"], list[Positive]] | None = None
-    split_fractions: dict[Literal["train", "val", "test"], Share] | None = (
-        None  # a fifth of each class to test and validate
-    )
+    # Without shares a `folder` is split class by class.
+    split_fractions: dict[Literal["train", "val", "test"], Share] | None = None
     rate: Literal[16000, 24000, 32000, 48000]
     rates: list[Literal[16000, 24000, 32000, 48000]] | None = None  # of its features, resampled; its own without
     seconds: Annotated[float, Field(gt=0, le=60)]

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from foleylib import paths
 from foleylib.datasets import manifest as manifests
+from foleylib.params.systems import System
 
 # Licences of published weights, as their pages on the Hugging Face Hub and Zenodo state them.
 CHECKPOINTS = {"audioldm": "CC BY-NC-SA 4.0"}  # by what the name of the file or folder holds
@@ -137,7 +138,7 @@ def card(folder: Path, told: dict, where: str) -> str:
         "tags": ["foley", "text-to-audio", "foleylib"],
         **({"datasets": [corpus["kind"]]} if corpus else {}),
     }
-    count, dtype = _sizes(folder)
+    count, dtype = sizes(folder)
     sections = {
         "Load it": f"```python\n{kind.lines.replace('FOLDER', where)}\n```",
         "Trained on": f"{trained}" + (f", {corpus['rate']} Hz, clips of {corpus['seconds']} s" if corpus else "") + ".",
@@ -177,7 +178,22 @@ def of_weights(told: dict) -> list[str]:
     return list(dict.fromkeys(known + start))
 
 
-def _sizes(folder: Path) -> tuple[int, str]:
+def behind(system: System, decoder: list[str]) -> list[Path]:
+    """Folders of the weights behind a system's models and what decodes their latents (parts of the foundation)."""
+    parts = ["clap", *([system.init] if system.pretrained else []), *decoder]
+    return [*(paths.FOUNDATION / part for part in parts), *([paths.LATENT_CLAP] if system.loss.lclap else [])]
+
+
+def of_system(system: System) -> list[str]:
+    """The licences of a system's models: of the clips that they learned from, and of the weights behind them."""
+    clips = paths.CLIPS / system.corpus
+    known = list(manifests.licences(clips)) if (clips / "manifest.parquet").is_file() else [UNKNOWN]
+    for folder in behind(system, ["vae", "vocoder"]):
+        known += of_weights(provenance_of(folder))
+    return list(dict.fromkeys(known))
+
+
+def sizes(folder: Path) -> tuple[int, str]:
     """Parameters of all weights under a folder, and the types of their floating-point numbers."""
     count, found = 0, set()
     for file in sorted(folder.rglob("*.safetensors")):

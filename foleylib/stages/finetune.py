@@ -185,16 +185,12 @@ def training_key(system: System, common: Finetune, seed: int, cfg: Params) -> st
 
 def _told(system: System, seed: int, history: pd.DataFrame, cfg: Params) -> dict:
     """What the card of a fine-tuned model tells of its origin: its own clips, and the weights that it started from."""
-    parts = ["clap", "vae", "vocoder", *([system.init] if system.pretrained else [])]
-    folders = [paths.FOUNDATION / part for part in parts] + [paths.LATENT_CLAP] * bool(system.loss.lclap)
-    known = list(manifests.licences(paths.CLIPS / system.corpus))
-    known += [licence for folder in folders for licence in cards.of_weights(cards.provenance_of(folder))]
     scored = [name for name in history if name.startswith("val_")]
     last = history[scored].dropna().tail(1).round(5).to_dict("records")
     return {
         "settings": {"system": system.model_dump(mode="json"), "finetune": cfg.finetune.model_dump(mode="json")},
         "corpus": cfg.corpora[system.corpus].model_dump(mode="json"),
-        "licences": dict.fromkeys(known),
+        "licences": dict.fromkeys(cards.of_system(system)),
         "seed": seed,
         "held_out": last[0] if last else {},
     }

@@ -7,8 +7,7 @@ from pathlib import Path
 from foleylib import paths
 from foleylib.datasets import manifest as manifests
 from foleylib.params.settings import Params
-from foleylib.params.systems import System
-from foleylib.stages.cards import UNKNOWN, of_weights, provenance_of
+from foleylib.stages.cards import UNKNOWN, behind, of_weights, provenance_of
 
 # Licences of published evaluators, as their pages on the Hugging Face Hub and Zenodo state them.
 EVALUATORS = {
@@ -53,13 +52,7 @@ def _weights_of(run: str, cfg: Params) -> list[Path]:
     name = cfg.system_of(run)
     if name is None:
         return [paths.FOUNDATION / part for part in ("clap", Path(cfg.source_run(run).clips.made_from).name, *decoder)]
-    return of_system(cfg.systems[name], decoder)
-
-
-def of_system(system: System, decoder: list[str]) -> list[Path]:
-    """Folders of the weights behind a system's models and what decodes their latents (parts of the foundation)."""
-    parts = ["clap", *([system.init] if system.pretrained else []), *decoder]
-    return [*(paths.FOUNDATION / part for part in parts), *([paths.LATENT_CLAP] if system.loss.lclap else [])]
+    return behind(cfg.systems[name], decoder)
 
 
 def sentence(rows: Sequence[dict[str, str]]) -> str:
