@@ -70,7 +70,8 @@ def files_of_at_most(size):
 
 
 def said(status, *lines, body=b""):
-    return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode() + body
+    """An answer, which says that the server hangs up: else a client may send its next request on that connection."""
+    return "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *lines, "", ""]).encode() + body
 
 
 ANSWERS = [
