@@ -76,6 +76,15 @@ def flac_that_promises(path):
     return other
 
 
+def ogg_without_last_page(path):
+    """An Ogg file that ends where a page does, as a download that was broken off by chance."""
+    other = noise(path.with_name("x.ogg"), seconds=4.0)
+    content = other.read_bytes()
+    other.write_bytes(content[: content.rfind(b"OggS")])
+    assert len(soundfile.read(other)[0])  # libsndfile has nothing to say of it
+    return other
+
+
 SOUNDS = [
     pytest.param(lambda p: p.write_bytes(b""), "cannot be read as audio", id="zero bytes"),
     pytest.param(lambda p: p.write_text("dear sir"), "cannot be read as audio", id="text called wav"),
@@ -102,6 +111,7 @@ SOUNDS = [
     pytest.param(cut("x.flac", 0.5), "cut short|cannot be read", id="flac cut"),
     pytest.param(cut("x.mp3", 0.5), "cut short", id="mp3 cut"),
     pytest.param(cut("x.ogg", 0.5), "cut short|cannot be read", id="ogg cut"),
+    pytest.param(ogg_without_last_page, "cut short", id="ogg cut after a page"),
     pytest.param(flac_that_promises, "cut short|more sound than memory|cannot be read", id="flac of 2^36 samples"),
 ]
 
@@ -196,7 +206,7 @@ TABLES = [
     pytest.param(HEADER + ROWS + f"{'x' * 300}.wav,dog,train\n", "cannot be opened", id="name too long"),
     pytest.param(HEADER + ROWS + "rain,dog,train\n", "a folder, no sound file", id="folder"),
     pytest.param(HEADER + ROWS + "DogBark/DogBark0.wav,dog,train\n", "more than once", id="twice"),
-    pytest.param(HEADER + ROWS + "DogBark/DogBark0.wav,rain,train\n", "another label", id="another label"),
+    pytest.param(HEADER + ROWS + "DogBark/DogBark0.wav,rain,train\n", r"label\) say of a clip what a row before does not", id="another label"),
     pytest.param(HEADER + ROWS.replace("dog", " ", 1), "neither caption nor label, in rows 2", id="no label in a row"),
     pytest.param("path,label,caption\nDogBark/DogBark0.wav,dog,\nrain/rain0.wav,,it rains\n", "no label in rows 3", id="unlabelled row"),
     pytest.param(HEADER + ROWS.replace("train", "learn", 1), r"split column holds \['learn'\]", id="split unknown"),
@@ -228,8 +238,8 @@ def test_a_table_of_any_writer_of_utf8_is_read(folder, start):
 @pytest.mark.parametrize(
     "change, said",
     [
-        pytest.param(lambda text: text.replace("\n1-10-A-0.wav,1,", "\n1-10-A-0.wav,one,"), "row 2 has the fold 'one'", id="fold"),
-        pytest.param(lambda text: text.replace("\n1-10-A-0.wav,1,", "\n1-10-A-0.wav,-1,"), "row 2 has the fold '-1'", id="fold -1"),
+        pytest.param(lambda text: text.replace("\n1-10-A-0.wav,1,", "\n1-10-A-0.wav,one,"), r"rows 2 \('one'\) have a fold that is no whole number", id="fold"),
+        pytest.param(lambda text: text.replace("\n1-10-A-0.wav,1,", "\n1-10-A-0.wav,-1,"), r"rows 2 \('-1'\) have a fold", id="fold -1"),
         pytest.param(lambda text: text.replace("\n1-10-A-0.wav", "\n../../1-10-A-0.wav"), "lead out of it", id="outside"),
         pytest.param(lambda text: text.replace("category", "class"), "has no column category", id="column"),
         pytest.param(lambda text: text[:-4], "other than the 7 fields", id="cut"),
@@ -277,5 +287,5 @@ def test_a_published_table_without_a_value_is_refused(tmp_path, column, place):
     cells[place] = ""
     lines[2] = ",".join(cells)
     table.write_text("\n".join(lines) + "\n")
-    with pytest.raises(CorpusError, match=rf"esc50.csv: nothing in rows 3 \({column}\); take the published file"):
+    with pytest.raises(CorpusError, match=rf"esc50.csv: rows 3 \({column}\) hold nothing; take the published file"):
         list_clips(corpus("esc50", tmp_path / "esc"))

@@ -236,7 +236,11 @@ def test_labelled_clips_may_have_several_captions(tmp_path):
         (["path", "caption"], [("a.wav", "x"), ("a.wav", "y"), ("a.wav", "x")], "more than once: a.wav 'x';"),
         (["path", "caption_1", "caption_2"], [("a.wav", "x", "x")], "more than once: a.wav 'x';"),
         (["path", "label", "caption"], [("a.wav", "l", "x"), ("a.wav", "l", "")], "and without one: a.wav;"),
-        (["path", "caption", "split"], [("a.wav", "x", "train"), ("a.wav", "y", "test")], "row 3 .* another split"),
+        (
+            ["path", "caption", "split"],
+            [("a.wav", "x", "train"), ("a.wav", "y", "test")],
+            r"rows 3 \(a.wav: split\) say of a clip what a row before does not",
+        ),
         (["file", "label"], [("a.wav", "x")], "no column path"),
         (["path", "length"], [("a.wav", "1")], "caption or label"),
     ],

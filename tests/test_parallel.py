@@ -33,13 +33,21 @@ def together(*command, cwd=None, env=None):
     )
 
 
-@pytest.fixture(scope="module")
-def two_processes(tiny_root, tmp_path_factory):
-    """The weights of every trainer on both processes, by name."""
-    out = tmp_path_factory.mktemp("two")
-    done = together(parallel_stages.__file__, out, tiny_root / "params.yaml", *parallel_stages.FITS)
+def fitted(out, names, tiny_root):
+    """The weights of trainers on both processes, by name, whose checkpoints stay in `out`."""
+    done = together(parallel_stages.__file__, out, tiny_root / "params.yaml", *names)
     assert done.returncode == 0, done.stderr[-3000:]
-    return {name: [torch.load(out / f"{name}-{rank}.pt") for rank in range(2)] for name in parallel_stages.FITS}
+    return {name: [torch.load(out / f"{name}-{rank}.pt") for rank in range(2)] for name in names}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def two_processes(tiny_root, checkpoints):
+    return fitted(checkpoints, list(parallel_stages.FITS), tiny_root)
 
 
 @pytest.mark.slow
@@ -55,6 +63,20 @@ def test_pairs_of_both_processes_count_as_those_of_one(two_processes, tiny, tmp_
     alone = parallel_stages.fit_pairs(tiny, tmp_path).state_dict()
     for name, value in two_processes["pairs"][0].items():
         torch.testing.assert_close(value, alone[name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_training_of_two_processes_goes_on_to_the_same_end(two_processes, checkpoints, tiny_root, tmp_path):
+    names = ["clap", "vocoder", "ldm"]  # with statistics of batches, with two sides, with averaged weights
+    shutil.copytree(checkpoints / "scratch", tmp_path / "scratch")
+    states = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("state.pt") if path.parent.name in names}
+    assert len(states) == len(names)
+    again = fitted(tmp_path, names, tiny_root)
+    for name in names:
+        for one, other in zip(again[name], two_processes[name]):
+            assert all(torch.equal(value, other[key]) for key, value in one.items())
+    # From the beginning, a run would have written its checkpoint again.
+    assert states == {path: path.stat().st_mtime_ns for path in states}
 
 
 def test_without_torchrun_nothing_is_gathered():

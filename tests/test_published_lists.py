@@ -62,15 +62,22 @@ def test_the_published_folder_and_repeated_captions(tmp_path):
 @pytest.mark.parametrize(
     "rows, message",
     [
-        ([(1, "a", 0, "x"), (1, "a", 0, "y")], "row 3 lists a at 0 s again"),
-        ([(1, "r1nicOVtvkQ", 130, "x")], "val.csv: row 2 lists r1nicOVtvkQ at 130 s again"),
-        ([(1, "a", "soon", "x")], "row 2 has the time 'soon'"),
-        ([(1, "a", "nan", "x")], "row 2 has the time 'nan'"),
-        ([(1, "a", "-1", "x")], "row 2 has the time '-1'"),
-        ([(1, "a", "1e9", "x")], "row 2 has the time '1e9'"),
+        (
+            [(1, "a", 0, "x"), (1, "a", 0, "y")],
+            r"rows 3 \(a at 0 s\) have what a row before, or another list, has; take",
+        ),
+        ([(1, "r1nicOVtvkQ", 130, "x")], r"val.csv: rows 2 \(r1nicOVtvkQ at 130 s\) have what"),
+        ([(1, "a", "soon", "x")], r"rows 2 \('soon'\) have a start_time that is no number of s"),
+        ([(1, "a", "nan", "x")], r"rows 2 \('nan'\) have a start_time"),
+        ([(1, "a", "-1", "x")], r"rows 2 \('-1'\) have a start_time"),
+        ([(1, "a", "1e9", "x")], r"rows 2 \('1e9'\) have a start_time"),
         ([(1, "a", 0, "x", "y")], "val.csv: rows have other than the 4 fields of the header, in line 2;"),
         ([(1, "a", 0, "x" * 20000)], "val.csv: fields have more than 10000 characters, in line 2;"),
-        ([(1, "a", 0, "")], "row 2 has no youtube_id or no caption"),
+        ([(1, "a", 0, "")], r"rows 2 \(caption\) hold nothing"),
+        (
+            [(i, "", 0, "x") for i in range(30)],
+            r"rows 2 \(youtube_id\), .*, 21 \(youtube_id\) and 10 more hold nothing",
+        ),
         ([(1, "a", 0)], "val.csv: rows have other than the 4 fields of the header, in line 2;"),
         ([], "no rows"),
     ],
@@ -124,10 +131,11 @@ def test_lists_of_audioset(tmp_path, lists, splits, named):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ('ab, 0.000, 10.000, "/m/none"', "row 6 has the label /m/none, which class_labels_indices.csv has not"),
-        ('--4gqARaEJE, 0.000, 10.000, "/m/068hy"', "row 6 has --4gqARaEJE again"),
-        ("ab, 0.000", "row 6 is .* not YTID, start_seconds"),
-        ('ab, x, 10.000, "/m/068hy"', "row 6 has the time 'x'"),
+        ('ab, 0.000, 10.000, "/m/none"', r"rows 6 \(/m/none\) have labels that class_labels_indices.csv has not"),
+        ('--4gqARaEJE, 0.000, 10.000, "/m/068hy"', r"rows 6 \(--4gqARaEJE\) have what a row before"),
+        ("ab, 0.000", r"rows 6 \(ab, 0.000\) are not YTID, start_seconds"),
+        ('ab, x, 10.000, "/m/068hy"', r"rows 6 \('x'\) have a start_seconds that is no number"),
+        ("ab, 0.000\n" * 30, r"rows 6 \(ab, 0.000\), .* and 10 more are not YTID"),
     ],
 )
 def test_lists_of_audioset_are_checked(tmp_path, line, message):

@@ -53,7 +53,8 @@ def test_sources_are_chosen_and_blacklists_can_be_put_aside(tmp_path):
     [
         ([{"id": "2219"}], "no JSON with the key 'data'"),
         ({"data": {}}, "'data' holds no list"),
-        ({"data": [{"caption": "x"}]}, "entry 0 of data has no id"),
+        ({"data": [{"caption": "x"}]}, "sb_final.json: entries of data 0 have no id; take the published file"),
+        ({"data": [3] * 30}, "entries of data 0, 1, .*, 19 and 10 more have no id"),
     ],
 )
 def test_tables_of_wavcaps_are_checked(tmp_path, value, message):

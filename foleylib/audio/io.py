@@ -102,8 +102,8 @@ def _readable(path: Path):
 
 
 def _bytes_missing(path: Path) -> int:
-    """Bytes that the header of a WAV, AIFF or AU file, or the last page of an Ogg file, promises beyond the end of the file;
-    libsndfile reads such a file as a short one.
+    """Bytes that the header of a WAV, AIFF or AU file, or the last page of an Ogg file, promises beyond the end of the file,
+    at least; libsndfile reads such a file as a short one.
 
     0 for other formats, and for a streamed file, whose writer did not know the length.
     """
@@ -145,12 +145,14 @@ def _end_of_wav(file: BinaryIO) -> int:
 
 
 def _ogg_bytes_missing(file: BinaryIO, size: int) -> int:
+    """Of a page: bit 4 of byte 5 is set in the last one alone, byte 26 counts the segments whose lengths follow (RFC 3533)."""
     file.seek(max(0, size - LONGEST_PAGE))
     tail = file.read()
     page = tail[tail.rfind(b"OggS") :]
-    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""  # RFC 3533: their number, then the length of each
-    whole = 27 + page[26] + sum(segments) if len(page) > 26 else 27
-    return max(0, whole - len(page))
+    if len(page) <= 26:
+        return 27 - len(page)
+    whole = 27 + page[26] + sum(page[27 : 27 + page[26]])
+    return max(whole - len(page), 0 if page[5] & 4 else 1)
 
 
 def write(path: str | Path, wave, rate: int) -> None:

@@ -78,14 +78,16 @@ def _table(root: Path, name: str) -> list[dict]:
     unlabelled = [i for i, row in enumerate(rows, 2) if not row.get("label", "")]
     if 0 < len(unlabelled) < len(rows):
         raise CorpusError(f"{path}: no label in rows {listed(unlabelled)}; give every row its label, or none")
-    clips = {}
+    clips, differing = {}, []
     for number, (row, captions) in enumerate(zip(rows, said), 2):
         clip = _clip_of(row)
         first = clips.setdefault(clip["source_path"], clip)
-        if differing := [key for key in clip if key != "captions" and clip[key] != first[key]]:
-            other = f"{path}: row {number} gives {clip['source_path']} another {', '.join(differing)} than a row before"
-            raise CorpusError(f"{other}; rows of one clip differ in their captions alone")
+        if others := [key for key in clip if key != "captions" and clip[key] != first[key]]:
+            differing.append(f"{number} ({clip['source_path']}: {', '.join(others)})")
         first["captions"] += captions or [""]
+    if differing:
+        rows = f"rows {listed(differing)} say of a clip what a row before does not"
+        raise CorpusError(f"{path}: {rows}; rows of one clip differ in their captions alone")
     _check_captions(path, clips)
     return list(clips.values())
 

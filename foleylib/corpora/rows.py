@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
 from foleylib.corpora import csv_file
@@ -77,20 +77,24 @@ def read_csv(root: Path, name: str, columns: tuple[str, ...]) -> list[dict]:
     return rows
 
 
+def refuse(path: Path, rows: Sequence, fault: str, of: str = "rows") -> None:
+    """Refuse a published file for the rows that have a fault, if there are any."""
+    if rows:
+        raise CorpusError(f"{path}: {of} {listed(rows)} {fault}; take the published file")
+
+
 def check_filled(path: Path, rows: list[dict], columns: tuple[str, ...]) -> None:
     """Refuse a table with nothing in some of these columns of a row."""
     bare = [f"{number} ({name})" for number, row in enumerate(rows, 2) for name in columns if not row[name]]
-    if bare:
-        raise CorpusError(f"{path}: nothing in rows {listed(bare)}; take the published file")
+    refuse(path, bare, "hold nothing")
 
 
-def fold(row: dict, path: Path, number: int) -> int:
-    """The fold of a row of a table."""
-    if not (row["fold"].isascii() and row["fold"].isdecimal()):
-        raise CorpusError(
-            f"{path}: row {number} has the fold {row['fold']!r}, no whole number; take the published file"
-        )
-    return int(row["fold"])
+def folds(path: Path, rows: list[dict]) -> list[int]:
+    """The fold of each row of a table."""
+    cells = [row["fold"] for row in rows]
+    odd = [f"{n} ({cell!r})" for n, cell in enumerate(cells, 2) if not (cell.isascii() and cell.isdecimal())]
+    refuse(path, odd, "have a fold that is no whole number")
+    return [int(cell) for cell in cells]
 
 
 def check_inside(root: str, sources: Iterable[str]) -> None:

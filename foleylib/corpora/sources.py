@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from foleylib.corpora.own import folder
-from foleylib.corpora.rows import check_filled, check_inside, clip_row, fold, read_csv, sounds, wrong_layout
+from foleylib.corpora.rows import check_filled, check_inside, clip_row, folds, read_csv, sounds, wrong_layout
 from foleylib.corpora.wavcaps import wavcaps
 from foleylib.corpora.youtube import audiocaps, audioset
 from foleylib.params.corpora import LISTS, Corpus
@@ -31,16 +31,17 @@ def esc50(root: Path) -> list[dict]:
     """ESC-50 and ESC-10 (Piczak, ACM MM 2015): meta/esc50.csv, audio/; five folds, split by source recording."""
     rows = read_csv(root, "meta/esc50.csv", ("filename", "fold", "category", "esc10", "src_file", "take"))
     check_filled(root / "meta/esc50.csv", rows, ("filename", "category", "src_file"))
+    of_rows = folds(root / "meta/esc50.csv", rows)
     licences = {}
     if (root / "ATTRIBUTION.csv").is_file():
         attribution = read_csv(root, "ATTRIBUTION.csv", ("clip", "licence"))
         licences = {Path(row["clip"]).stem: row["licence"] for row in attribution}
     clips = []
-    for number, row in enumerate(rows, 2):
+    for row, fold in zip(rows, of_rows):
         usual = "CC BY 3.0" if row["esc10"] == "True" else "CC BY-NC 3.0"
         licence = licences.get(f"{row['fold']}-{row['src_file']}-{row['take']}", usual)
         clip = clip_row(f"audio/{row['filename']}", row["category"], group=row["src_file"], licence=licence)
-        clips.append({**clip, "name": Path(row["filename"]).stem, "fold": fold(row, root / "meta/esc50.csv", number)})
+        clips.append({**clip, "name": Path(row["filename"]).stem, "fold": fold})
     return clips
 
 
@@ -49,10 +50,10 @@ def urbansound8k(root: Path) -> list[dict]:
     clips, name = [], "metadata/UrbanSound8K.csv"
     rows = read_csv(root, name, ("slice_file_name", "fsID", "fold", "class"))
     check_filled(root / name, rows, ("slice_file_name", "fsID", "class"))
-    for number, row in enumerate(rows, 2):
+    for row, fold in zip(rows, folds(root / name, rows)):
         source = f"audio/fold{row['fold']}/{row['slice_file_name']}"
         clip = clip_row(source, row["class"], group=row["fsID"], licence="CC BY-NC 3.0")
-        clips.append({**clip, "name": Path(source).stem, "fold": fold(row, root / name, number)})
+        clips.append({**clip, "name": Path(source).stem, "fold": fold})
     return clips
 
 

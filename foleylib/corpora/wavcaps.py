@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from foleylib.corpora.rows import Files, clip_row, wrong_layout
+from foleylib.corpora.rows import Files, clip_row, refuse, wrong_layout
 from foleylib.corpora.youtube import NO_FILE
 from foleylib.datasets.manifest import CorpusError
 
@@ -37,9 +37,10 @@ def wavcaps(root: Path, sources: list[str] | None, blacklists: list[str] | None)
 def _source(root: Path, source: str, blocked: dict[str, str]) -> list[dict]:
     clips, files = {}, Files(root, (source, f"{source}_flac"))
     path = f"json_files/{source}/{TABLES[source]}"
-    for number, item in enumerate(_read(root, path, "data", list)):
-        if not isinstance(item, dict) or "id" not in item:
-            raise CorpusError(f"{root / path}: entry {number} of data has no id; take the published file")
+    data = _read(root, path, "data", list)
+    nameless = [number for number, item in enumerate(data) if not isinstance(item, dict) or "id" not in item]
+    refuse(root / path, nameless, "have no id", of="entries of data")
+    for item in data:
         stem = _stem(item["id"])
         clip = clips.get(stem) or _clip(files, source, stem, blocked)
         said = str(item.get("caption") or "").strip()

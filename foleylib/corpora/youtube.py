@@ -7,13 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 from foleylib.corpora import csv_file
-from foleylib.corpora.rows import Files, clip_row, read_csv, wrong_layout
+from foleylib.corpora.rows import Files, check_filled, clip_row, read_csv, refuse, wrong_layout
 from foleylib.datasets.manifest import CorpusError
-from foleylib.evaluation.remarks import listed
 
 NO_FILE = "no sound file"
 OWNERS = "audio: rights of the YouTube uploaders"
 SECONDS = 10.0
+SEGMENT = ("YTID", "start_seconds", "end_seconds", "positive_labels")  # cells of a row of AudioSet
+KNOWN = "have what a row before, or another list, has"
 
 
 def audiocaps(root: Path, lists: tuple[str, ...]) -> list[dict]:
@@ -22,7 +23,6 @@ def audiocaps(root: Path, lists: tuple[str, ...]) -> list[dict]:
     One clip per video and start; the captions of a clip (five in val and test, spread over the table) in the order of
     their rows, the first of which the papers score. Sounds lie anywhere below the root, named as `names` says.
     """
-    columns = ("audiocap_id", "youtube_id", "start_time", "caption")
     tables, clips = root if (root / f"{lists[0]}.csv").is_file() else root / "dataset", {}
     if not tables.is_dir():
         raise wrong_layout(
@@ -30,22 +30,25 @@ def audiocaps(root: Path, lists: tuple[str, ...]) -> list[dict]:
             f"{lists[0]}.csv of AudioCaps (github.com/cdjkim/audiocaps, dataset/) and its sounds, which only YouTube has",
         )
     for split in lists:
-        path = tables / f"{split}.csv"
-        for number, row in enumerate(read_csv(tables, path.name, columns), 2):
-            if not (row["youtube_id"] and row["caption"]):
-                raise CorpusError(f"{path}: row {number} has no youtube_id or no caption; take the published file")
-            key = (row["youtube_id"], _seconds(row["start_time"], path, number))
-            first = clips.setdefault(key, {"split": split, "captions": [], "rows": set()})
-            if first["split"] != split or row["audiocap_id"] in first["rows"]:
-                raise CorpusError(
-                    f"{path}: row {number} lists {row['youtube_id']} at {row['start_time']} s again; take the published files"
-                )
-            first["captions"].append(row["caption"])
-            first["rows"].add(row["audiocap_id"])
+        _add_captions(clips, tables / f"{split}.csv", split)
     for clip in clips.values():
         del clip["rows"]
     licence = f"captions: academic purposes only (AudioCaps); {OWNERS}"
     return _clips(root, {(video, start, start + SECONDS): clip for (video, start), clip in clips.items()}, licence)
+
+
+def _add_captions(clips: dict[tuple[str, float], dict], path: Path, split: str) -> None:
+    """Add the captions of a table of AudioCaps to the clips of (video, start) that are known so far."""
+    rows = read_csv(path.parent, path.name, ("audiocap_id", "youtube_id", "start_time", "caption"))
+    check_filled(path, rows, ("youtube_id", "caption"))
+    starts, again = _seconds(path, {n: row["start_time"] for n, row in enumerate(rows, 2)}, "start_time"), []
+    for number, (row, start) in enumerate(zip(rows, starts), 2):
+        first = clips.setdefault((row["youtube_id"], start), {"split": split, "captions": [], "rows": set()})
+        if first["split"] != split or row["audiocap_id"] in first["rows"]:
+            again.append(f"{number} ({row['youtube_id']} at {start:g} s)")
+        first["captions"].append(row["caption"])
+        first["rows"].add(row["audiocap_id"])
+    refuse(path, again, KNOWN)
 
 
 def audioset(root: Path, lists: tuple[str, ...]) -> list[dict]:
@@ -59,21 +62,28 @@ def audioset(root: Path, lists: tuple[str, ...]) -> list[dict]:
     said, clips = {row["mid"]: row["display_name"] for row in labels}, {}
     for which in lists:
         path = root / (f"{which}_segments.csv" if which == "eval" else f"{which}_train_segments.csv")
-        for number, (video, start, end, mids) in _segments(path):
-            key = (video, _seconds(start, path, number), _seconds(end, path, number))
-            unknown = [mid for mid in mids.split(",") if mid not in said]
-            if unknown or key in clips:
-                what = (
-                    f"the label {unknown[0]}, which class_labels_indices.csv has not" if unknown else f"{video} again"
-                )
-                raise CorpusError(f"{path}: row {number} has {what}; take the published files")
-            split = {"split": "test"} if which == "eval" else {}
-            clips[key] = {"captions": [", ".join(said[mid] for mid in mids.split(","))], **split}
+        _add_segments(clips, path, said, {"split": "test"} if which == "eval" else {})
     return _clips(root, clips, f"labels: CC BY 4.0 (AudioSet, Google); {OWNERS}")
 
 
-def _segments(path: Path):
-    """Number and four cells of each row of a list of AudioSet, whose header is a comment like the two lines above it."""
+def _add_segments(clips: dict[tuple[str, float, float], dict], path: Path, said: dict[str, str], split: dict) -> None:
+    """Add the excerpts of a list of AudioSet to those of (video, start, end) that are known so far."""
+    rows = _segments(path)
+    labels = {number: row[3].split(",") for number, row in rows.items()}
+    unknown = {number: [mid for mid in mids if mid not in said] for number, mids in labels.items()}
+    told = [f"{number} ({', '.join(mids)})" for number, mids in unknown.items() if mids]
+    refuse(path, told, "have labels that class_labels_indices.csv has not")
+    times = [_seconds(path, {n: row[i] for n, row in rows.items()}, SEGMENT[i]) for i in (1, 2)]
+    again = []
+    for number, start, end in zip(rows, *times):
+        video = rows[number][0]
+        again += [f"{number} ({video})"] * ((video, start, end) in clips)
+        clips[video, start, end] = {"captions": [", ".join(said[mid] for mid in labels[number])], **split}
+    refuse(path, again, KNOWN)
+
+
+def _segments(path: Path) -> dict[int, list[str]]:
+    """The rows of a list of AudioSet, cells as in `SEGMENT`, by their numbers; its header is a comment like the two lines above it."""
     if not path.is_file():
         raise wrong_layout(
             path.parent,
@@ -81,28 +91,28 @@ def _segments(path: Path):
             "has; name the lists you have in `lists`",
         )
     try:
-        rows = csv_file.lines(path, "take the published file", skipinitialspace=True)
+        lines = csv_file.lines(path, "take the published file", skipinitialspace=True)
     except ValueError as error:
         raise CorpusError(str(error)) from None
-    for number, row in rows:
-        if row[0].startswith("#"):
-            continue
-        if len(row) != 4 or not all(row):
-            raise CorpusError(
-                f"{path}: row {number} is {listed(row)[:200]}, not YTID, start_seconds, end_seconds, positive_labels; take "
-                "the published file"
-            )
-        yield number, row
+    rows = {number: row for number, row in lines if not row[0].startswith("#")}
+    odd = [f"{n} ({', '.join(row)[:40]})" for n, row in rows.items() if len(row) != len(SEGMENT) or not all(row)]
+    refuse(path, odd, f"are not {', '.join(SEGMENT)}")
+    return rows
 
 
-def _seconds(cell: str, path: Path, number: int) -> float:
-    try:
-        seconds = float(cell)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e6:  # NaN is not either
-        raise CorpusError(f"{path}: row {number} has the time {cell!r}, no number of s; take the published file")
+def _seconds(path: Path, cells: dict[int, str], column: str) -> list[float]:
+    """The times in s that stand in a column, whose cells are given by their rows' numbers."""
+    seconds = [_number(cell) for cell in cells.values()]
+    odd = [f"{n} ({cells[n]!r})" for n, value in zip(cells, seconds) if not 0 <= value < 1e6]  # NaN is not either
+    refuse(path, odd, f"have a {column} that is no number of s")
     return seconds
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
 
 
 def _clips(root: Path, clips: dict[tuple[str, float, float], dict], licence: str) -> list[dict]:
