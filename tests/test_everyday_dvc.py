@@ -1,7 +1,9 @@
 """DVC from day to day: a plan before anything ran, the target of an ablation, and tables and plots that can be read."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -184,3 +186,18 @@ def test_an_experiment_is_a_changed_line(clone):
     latent = "  latent: {corpus: foley, init: ldm, loss: {lclap: "
     assert lines == ["-  - 2", f"-{latent}30}}}}", f"+{latent}500}}}}"]
     assert run(clone, "git", "status", "--porcelain", "params.yaml") == ""
+
+
+@pytest.mark.parametrize("content, kept", [("", False), ("{}", True)], ids=["empty", "of a DVC at work"])
+def test_a_table_of_locks_that_a_killed_dvc_left_is_removed(tmp_path, content, kept):
+    """DVC itself stops at an empty .dvc/tmp/rwlock, with the advice to remove it."""
+    shutil.copy(ROOT / "run", tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/uv").write_text("#!/bin/sh\n")  # in place of the environment
+    (tmp_path / "bin/uv").chmod(0o755)
+    locks = tmp_path / ".dvc/tmp/rwlock"
+    locks.parent.mkdir(parents=True)
+    locks.write_text(content)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run([tmp_path / "run", "dvc", "status"], env=os.environ | {"PATH": path}, check=True)
+    assert locks.exists() == kept
