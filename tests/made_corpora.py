@@ -12,13 +12,15 @@ from foleylib.params.corpora import Corpus
 RATE = 16000
 
 
+FOLDS = {"folds": {"train": [1, 2], "val": [], "test": [3]}}
+SPLITS = {"synthetic": {"clips_per_class": {"train": 2, "val": 1, "test": 1}}, "esc50": FOLDS, "urbansound8k": FOLDS}
+
+
 def corpus(kind, root=None, **changes):
     values = {
         "kind": kind,
         "root": root and str(root),
-        "clips_per_class": {"train": 2, "val": 1, "test": 1},
-        "folds": {"train": [1, 2], "val": [], "test": [3]},
-        "split_fractions": {"train": 0.5, "val": 0.0, "test": 0.5},
+        **SPLITS.get(kind, {"split_fractions": {"train": 0.5, "val": 0.0, "test": 0.5}}),
         "rate": RATE,
         "seconds": 0.64,
         "padding": "dataset",

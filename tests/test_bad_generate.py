@@ -89,6 +89,8 @@ ROWS = [
     ),
     (["rain", "--seconds", "1e9"], "seconds is 1e+09: give a multiple of 0.32 s", "too-long"),
     (["rain", "--seconds", "640"], "of 600 s at most", "longer-than-memory"),
+    (["rain", "--seconds", "1e-9"], "seconds is 1e-09: give a multiple of 0.32 s", "no-length"),
+    (["rain", "-o", "x" * 240 + ".wav"], "xxx...: a name of 244 bytes; give one of 200 at most", "long-name"),
     (["rain", "--seconds", "0.5"], "seconds is 0.5: give a multiple of 0.32 s", "between-two-lengths"),
     (["rain", "--model", "there.wav"], "there.wav", "a-file-for-a-model"),
     (["rain", "--model", "made"], "made holds no pipeline", "a-folder-without-a-model"),

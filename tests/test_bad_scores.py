@@ -344,7 +344,7 @@ class Words:
 class ReadingWords(Broken):
     def __init__(self):
         super().__init__()
-        self.clap = SimpleNamespace(tokenizer=Words())
+        self.clap = SimpleNamespace(tokenizer=Words(), window=10 * 16000, rate=16000)
 
     def embed_text(self, texts):
         return torch.ones(len(texts), 4)

@@ -7,13 +7,14 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from made_corpora import corpus, esc50, noise
+from made_corpora import corpus, dcase, esc50, noise
 
 from foleylib.audio.io import AudioError, read
 from foleylib.commands.main import main
 from foleylib.corpora.listing import list_clips
 from foleylib.corpora.prepare import prepare
 from foleylib.datasets.manifest import CorpusError
+from foleylib.evaluation.clips import find
 
 
 @pytest.fixture
@@ -140,6 +141,14 @@ def several(name, count):
     return spoil
 
 
+def of_one_name(root):
+    """Seven sounds of rain, five of them called as those of DogBark are."""
+    for i in range(5):
+        shutil.copy(root / f"DogBark/DogBark{i}.wav", root / "rain")
+    for i in range(3):
+        (root / f"rain/rain{i}.wav").unlink()
+
+
 FOLDERS = [
     pytest.param(lambda d: (d / "empty").mkdir(), "no sounds in empty", id="empty class"),
     pytest.param(lambda d: (d / "wind").symlink_to("gone"), "wind are links to what is not there", id="class gone"),
@@ -151,7 +160,11 @@ FOLDERS = [
     pytest.param(
         lambda d: shutil.copytree(d / "rain", d / "Rain"), "classes Rain and rain are the same in words", id="two spellings"
     ),
-    pytest.param(lambda d: shutil.rmtree(d / "rain") or noise(d / "rain/a.wav"), "rain 1; give at least 5", id="few"),
+    pytest.param(lambda d: shutil.rmtree(d / "rain") or noise(d / "rain/a.wav"), "rain 1; give at least 5[^;]*$", id="few"),
+    pytest.param(of_one_name, "rain 2; give .* several classes count as one recording, rename DogBark0, .*DogBark4", id="one name"),
+    pytest.param(lambda d: (d / "rain").rename(d / "---"), "classes '---' have no letter or digit", id="class without a letter"),
+    pytest.param(lambda d: (d / "rain").rename(d / "NA"), "classes 'NA' are read back from a table as missing", id="class NA"),
+    pytest.param(lambda d: (d / "rain").rename(d / "a\\b"), r"classes 'a\\\\b' begin .* hold a slash, a backslash", id="class with backslash"),
 ]  # fmt: skip
 
 
@@ -175,6 +188,57 @@ def test_folders_of_other_classes_are_not_looked_at(folder):
     assert len(clips) == 10
     with pytest.raises(CorpusError, match="no sounds in empty"):
         list_clips(corpus("folder", folder, split_fractions=None, classes=["rain", "empty"]))
+    for name in ("caf\udce9", "NA", ".trash"):
+        shutil.copytree(folder / "rain", folder / name)
+    assert list_clips(corpus("folder", folder, split_fractions=None, classes=["rain", "DogBark"])) == clips
+    assert len(list_clips(corpus("folder", folder, classes=["rain", "DogBark"]))) == 10
+
+
+def test_hidden_folders_are_no_classes(folder):
+    listed, scored = list_clips(corpus("folder", folder, split_fractions=None)), find(folder)
+    shutil.copytree(folder / "rain", folder / ".trash")
+    assert list_clips(corpus("folder", folder, split_fractions=None)) == listed and find(folder) == scored
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        pytest.param(lambda d: (d / "rain").rename(d / "caf\udce9"), r"caf\\udce9/rain0.wav, .*rain4.wav", id="class"),
+        pytest.param(lambda d: (d / "rain/rain0.wav").rename(d / "rain/\udcff.wav"), r"rain/\\udcff.wav", id="sound"),
+    ],
+)
+def test_a_name_that_is_no_utf8_is_told(folder, capsys, spoil, said):
+    spoil(folder)
+    told = f"{folder}: names that are no UTF-8, {said}; rename these files or their folders$"
+    with pytest.raises(CorpusError, match=told):
+        prepare("own", corpus("folder", folder, split_fractions=None), folder.parent / "out")
+    with pytest.raises(AudioError, match=told):
+        find(folder)
+    assert main(["corpus", "check", str(folder)]) == 1
+    assert "names that are no UTF-8" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_utf8_is_told_of_published_sets(tmp_path):
+    root = dcase(tmp_path)
+    (root / "Rain/000.wav").rename(root / "Rain/\udcff.wav")
+    with pytest.raises(CorpusError, match=r"no UTF-8, Rain/\\udcff.wav; rename"):
+        list_clips(corpus("dcase2023t7", root))
+
+
+@pytest.mark.parametrize(
+    "kind, name, said",
+    [
+        pytest.param(
+            "folder", "x.CSV", r"x.CSV: a file; give the folder .* or a CSV whose name ends in .csv", id="CSV"
+        ),
+        pytest.param("folder", "rain/rain0.wav", "rain0.wav: a file; give the folder", id="sound"),
+        pytest.param("dcase2023t7", "x.CSV", "found: a file. Point `root` at the folder", id="published"),
+    ],
+)
+def test_a_root_that_is_another_file(folder, kind, name, said):
+    (folder / "x.CSV").write_text(HEADER + ROWS)
+    with pytest.raises(CorpusError, match=said):
+        prepare("own", corpus(kind, folder / name), folder.parent / "out")
 
 
 HEADER = "path,label,split\n"
@@ -213,6 +277,18 @@ TABLES = [
     pytest.param(HEADER + ROWS.replace("train", "", 1), r"split column holds \[''\]", id="no split in a row"),
     pytest.param(HEADER + ROWS.replace("rain,test", "rain,train"), "without a clip of a class: test rain", id="class without test"),
     pytest.param(HEADER + ROWS.replace("rain,val", "rain,train"), "without a clip of a class: val rain", id="class without val"),
+    *(pytest.param(HEADER + ROWS.replace(",dog,", f",{label},"), "begin with a dot, or hold a slash, a backslash or a control", id=f"label {label!r}")
+      for label in ("../../evil", "dog/bark", "dog\\bark", "dog\tbark", "dog\x7f", ".", "..", ".dog")),
+    *(pytest.param(HEADER + ROWS.replace(",dog,", f",{label},"), f"classes '{label}' are read back from a table as missing", id=f"label {label}")
+      for label in ("NA", "None", "null", "nan")),
+    *(pytest.param(HEADER + ROWS.replace(",dog,", f",{label},"), f"classes '{label}' have no letter or digit", id=f"label {label}")
+      for label in ("_", "---", "!")),
+    pytest.param(HEADER + ROWS.replace(",dog,", f",{'x' * 101},"), "classes 'x{40}' have more than 100 bytes", id="long label"),
+    pytest.param(HEADER + ROWS.replace(",dog,", f",{'é' * 51},"), "have more than 100 bytes", id="long label of two bytes a letter"),
+    pytest.param(HEADER + "".join(f"a{i}.wav,a/{i},train\n" for i in range(30)), "and 10 more begin with a dot", id="30 labels"),
+    pytest.param((HEADER + ROWS).replace("label,split", "label,Split"), "columns that are not read as they are spelt; write 'Split' as split", id="Split"),
+    pytest.param("path,Label,CAPTION_1, Group\na.wav,dog,woof,x\n", "write 'Label' as label, 'CAPTION_1' as caption_1, ' Group' as group", id="four columns"),
+    pytest.param("path,label,label \na.wav,dog,x\n", "write 'label ' as label", id="column with a blank"),
     pytest.param(HEADER + ROWS.replace("dog", "Rain", 1), "Rain and rain are the same in words", id="two spellings"),
 ]  # fmt: skip
 
@@ -227,6 +303,20 @@ def test_a_table_that_cannot_be_used_is_named(folder, text, said):
     assert len(str(raised.value)) < 8000
     assert all(state(folder)[path] == time for path, time in before.items() if path != folder.parent)
     assert not (folder.parent / "out").exists()
+
+
+def test_splits_are_given_once(folder):
+    (folder / "metadata.csv").write_text(HEADER + ROWS)
+    with pytest.raises(
+        CorpusError, match="its column `split` and split_fractions={.*} both say .*; remove one of them"
+    ):
+        list_clips(corpus("folder", folder, split_fractions={"train": 0.5, "test": 0.5}))
+
+
+def test_other_columns_and_a_label_of_100_bytes_are_taken(folder):
+    text = (HEADER + ROWS).replace(",dog,", f",{'é' * 50},").replace("\n", ",x\n").replace("split,x", "split,Labels")
+    (folder / "metadata.csv").write_text(text)
+    assert len(list_clips(corpus("folder", folder, split_fractions=None))) == 10
 
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])

@@ -59,7 +59,7 @@ def cfg(tiny, tiny_models, tmp_path_factory):
         root / "models" / "judge"
     )
     own = tiny.model_dump()
-    corpus = {"kind": "folder", "root": "raw/captions.csv", "split_fractions": {"train": 1.0}, "jobs": 1}
+    corpus = {"kind": "folder", "root": "raw/captions.csv", "jobs": 1}
     said = corpus | {"rate": 16000, "seconds": 0.64, "padding": "dataset"}
     own["corpora"] = {"said": said, "wide": own["corpora"]["wide"]}
     users = ("foundation", "judge", "detector", "latent_clap", "sampling", "lambda_sweep", "targets", "re_audioldm")

@@ -11,13 +11,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from foleylib import paths
+from foleylib.audio.io import write
 from foleylib.commands import generate as generating
 from foleylib.commands import pictures as drawing
+from foleylib.commands import score as scoring
 from foleylib.commands.generate import generate, load_model, save
 from foleylib.commands.main import main
 from foleylib.commands.models import models
 from foleylib.commands.score import score
 from foleylib.datasets import samples
+from foleylib.evaluation.folders import DEFAULTS
 from foleylib.networks import clap as claps
 from foleylib.networks import pipeline as pipelines
 from foleylib.params import settings
@@ -120,6 +123,34 @@ def test_score_tells_every_metric_and_writes_the_card(folders, tmp_path, capsys)
     assert own["fad", "clap"] < 1e-3 < table.set_index(["metric", "embedder"]).value["fad", "clap"]
 
 
+def test_scores_that_are_there_are_kept(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "evaluators", lambda device: pytest.fail("scored before the place was looked at"))
+    (tmp_path / "card.json").write_text("precious")
+    (tmp_path / "other" / "scores.csv").mkdir(parents=True)
+    call = ("score", folders[0], "--against", folders[1], "-o")
+    assert told(capsys, *call, tmp_path)[2].endswith("card.json is there already; give another name, or --overwrite\n")
+    said = told(capsys, *call, tmp_path / "other", "--overwrite")[2]
+    assert said.endswith("scores.csv is a folder: give another name, or remove it\n")
+    assert (tmp_path / "card.json").read_text() == "precious"
+
+
+@pytest.mark.parametrize("command", [["generate", "rain"], ["score", "x", "--against", "y"], ["site"], ["pictures"]])
+def test_an_empty_place_is_none(command, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, "-o", ""])
+    assert "argument -o/--out: it is empty: say where to write" in capsys.readouterr().err
+
+
+def test_clips_that_clap_does_not_hear_to_their_end_are_told(folders, tmp_path):
+    for n in range(4):
+        write(tmp_path / f"{n}.wav", 0.1 * np.random.default_rng(n).standard_normal(3 * 16000).clip(-3, 3), 16000)
+    _, card = score(tmp_path, folders[1], options=DEFAULTS._replace(bootstrap=40))
+    (told,) = [sentence for sentence in card["remarks"] if "hears" in sentence]
+    assert told.startswith("clap hears the first 1.28 s of a clip alone, and 4 of 8 clips are longer, up to 3.00 s:")
+    _, card = score(folders[0], folders[1], options=DEFAULTS._replace(bootstrap=40))
+    assert not [sentence for sentence in card["remarks"] if "hears" in sentence]
+
+
 def test_captions_give_the_clap_score(folders, tmp_path):
     captions = tmp_path / "said.csv"
     captions.write_text("file,caption\n" + "".join(f"{n}.wav,white noise\n" for n in range(4)))
@@ -150,6 +181,28 @@ def test_a_system_has_the_corpus_and_the_licences_of_its_settings(tmp_path, monk
     assert list(table.index) == ["models/systems/gone/0", "models/systems/ldm/0"] and (table.parameters == 0.5).all()
     assert table["trained on"].tolist() == ["a system that params.yaml has no more", "synthetic"]
     assert (table.licence == "unknown").all()  # neither the clips nor the foundation are here
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("provenance.json", b"[]", "cannot be read (AttributeError"),
+        ("provenance.json", b"{", "cannot be read (JSONDecodeError"),
+        ("provenance.json", b"\xff", "cannot be read (UnicodeDecodeError"),
+        ("model.safetensors", b"junk" * 9, "cannot be read (SafetensorError"),
+    ],
+)
+def test_a_damaged_folder_hides_no_other(tmp_path, monkeypatch, file, content, said):
+    for name in ("good", "ill"):
+        (tmp_path / "bundled" / name).mkdir(parents=True)
+        save_file({"weight": torch.zeros(1000, 500)}, tmp_path / "bundled" / name / "model.safetensors")
+        (tmp_path / "bundled" / name / "provenance.json").write_text("{}")
+    (tmp_path / "bundled" / "ill" / file).write_bytes(content)
+    for name, place in (("ROOT", ""), ("MODELS", "models"), ("BUNDLED", "bundled")):
+        monkeypatch.setattr(paths, name, tmp_path / place)
+    table = models().set_index("folder")
+    assert table.parameters["bundled/good"] == 0.5
+    assert table.licence["bundled/ill"].startswith(said) and table.licence["bundled/ill"].endswith("; make it again")
 
 
 @pytest.mark.parametrize("command", ["", "generate", "score", "models"])
@@ -212,6 +265,7 @@ def test_what_generate_cannot_do_is_one_sentence(arguments, sentence, tmp_path, 
         (["mine", "--against", "real", "--captions", "short.csv"], "captions has none for 3 clips"),
         (["mine", "--against", "real", "--bootstrap", "0"], "--bootstrap must be 1 or more"),
         (["mine", "--against", "real", "--seed", "-1"], "--seed 0 or more"),
+        (["mine", "--against", "real", "--seed", "4294967296"], "--seed 0 or more and below 2 to the power of 32"),
         (["mine", "--against", "silent", "--paired"], "is silent from end to end"),
     ],
 )

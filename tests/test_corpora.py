@@ -233,8 +233,8 @@ def test_synthetic_splits_grow_apart(tmp_path):
 def test_same_rows_and_bytes_whatever_the_jobs(tmp_path, kind):
     for i in range(20):
         noise(tmp_path / f"in/cat/{i}.wav", seconds=0.3)
-    changes = {"root": tmp_path / "in", "classes": ["Rain"] if kind == "synthetic" else None}
-    changes["clips_per_class"] = {"train": 20}
+    made = {"classes": ["Rain"], "clips_per_class": {"train": 20}}
+    changes = made if kind == "synthetic" else {"root": tmp_path / "in"}
     alone = prepare("a", corpus(kind, **changes), tmp_path / "one")
     shared = prepare("b", corpus(kind, **changes, jobs=2), tmp_path / "two")
     assert alone.equals(shared) and len(alone) == 20
@@ -317,9 +317,9 @@ def test_overshoot_is_scaled_and_said():
 def test_clips_of_one_level(tmp_path, peak):
     noise(tmp_path / "in/cat/a.wav")
     soundfile.write(tmp_path / "in/cat/silent.wav", np.zeros(RATE), RATE)
-    how = {"peak": peak, "split_fractions": {"train": 1.0}}
-    recorded = prepare("r", corpus("folder", tmp_path / "in", **how), tmp_path / "r")
-    made = prepare("s", corpus("synthetic", classes=["Rain", "DogBark"], **how), tmp_path / "s")
+    recorded = corpus("folder", tmp_path / "in", peak=peak, split_fractions={"train": 1.0})
+    recorded = prepare("r", recorded, tmp_path / "r")
+    made = prepare("s", corpus("synthetic", classes=["Rain", "DogBark"], peak=peak), tmp_path / "s")
     for folder, manifest in (("r", recorded[:1]), ("s", made)):
         peaks = np.abs(read_waves(tmp_path / folder, manifest)).max(axis=1)
         assert peaks == pytest.approx(np.full(len(manifest), peak), abs=1 / 32768)

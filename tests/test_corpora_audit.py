@@ -50,7 +50,7 @@ def audited(tmp_path_factory, noises):
         soundfile.write(root / f"in/x/{stem}.wav", wave, RATE, subtype="PCM_16")
         lines.append(f"x/{stem}.wav,x,{split}")
     (root / "in/metadata.csv").write_text("\n".join(lines))
-    prepare("faults", corpus("folder", root / "in", seconds=0.96), root / "out")
+    prepare("faults", corpus("folder", root / "in", seconds=0.96, split_fractions=None), root / "out")
     return audit(root / "out").set_index("id")
 
 

@@ -188,16 +188,36 @@ def test_an_experiment_is_a_changed_line(clone):
     assert run(clone, "git", "status", "--porcelain", "params.yaml") == ""
 
 
-@pytest.mark.parametrize("content, kept", [("", False), ("{}", True)], ids=["empty", "of a DVC at work"])
-def test_a_table_of_locks_that_a_killed_dvc_left_is_removed(tmp_path, content, kept):
-    """DVC itself stops at an empty .dvc/tmp/rwlock, with the advice to remove it."""
-    shutil.copy(ROOT / "run", tmp_path)
+@pytest.fixture
+def run_alone(tmp_path):
+    """The script `run` in a folder of its own, where a stand-in for uv tells its working folder and its arguments."""
+    (tmp_path / "root").mkdir()
+    shutil.copy(ROOT / "run", tmp_path / "root")
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/uv").write_text("#!/bin/sh\n")  # in place of the environment
+    (tmp_path / "bin/uv").write_text('#!/bin/sh\npwd\necho "$@"\n')
     (tmp_path / "bin/uv").chmod(0o755)
-    locks = tmp_path / ".dvc/tmp/rwlock"
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+
+    def call(*arguments) -> list[str]:
+        command = [tmp_path / "root/run", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, check=True, capture_output=True)
+        return done.stdout.decode().splitlines()
+
+    return call
+
+
+@pytest.mark.parametrize("command, place", [("foleylib", "."), ("dvc", "root"), ("pytest", "root")])
+def test_the_commands_alone_work_where_they_are_called(tmp_path, run_alone, command, place):
+    where, told = run_alone(command, "x")
+    assert where == str((tmp_path / place).resolve())
+    assert told.startswith(f"run --frozen --project {tmp_path / 'root'} ") and told.endswith(f"{command} x")
+
+
+@pytest.mark.parametrize("content, kept", [("", False), ("{}", True)], ids=["empty", "of a DVC at work"])
+def test_a_table_of_locks_that_a_killed_dvc_left_is_removed(tmp_path, run_alone, content, kept):
+    """DVC itself stops at an empty .dvc/tmp/rwlock, with the advice to remove it."""
+    locks = tmp_path / "root/.dvc/tmp/rwlock"
     locks.parent.mkdir(parents=True)
     locks.write_text(content)
-    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run([tmp_path / "run", "dvc", "status"], env=os.environ | {"PATH": path}, check=True)
+    run_alone("dvc", "status")
     assert locks.exists() == kept

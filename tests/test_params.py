@@ -142,7 +142,7 @@ def test_wrong_value_is_named_with_its_key(where, value):
         (
             "controls.real.source",
             "test",
-            "controls.real: source 'test' needs decoded: true; the test clips as they are",
+            "controls.real: source 'test' needs decoded: true; the clips of evaluate.split as they",
         ),
         (
             "runs.real",
@@ -229,6 +229,19 @@ def test_wrong_value_is_named_with_its_key(where, value):
             "re_audioldm.pretrained.retrieval reads text tokens, which retrieval.tokens leaves out",
         ),
         ("foundation.vocoder.segment", 6401, "foundation.vocoder.segment is no multiple of the hop of 160 samples"),
+        (
+            "corpora.foley.root",
+            "../my_sounds",
+            "kind 'synthetic' has no 'root': it is made here; to read a folder, give its",
+        ),
+        ("corpora.foley.folds", {"train": [1]}, "kind 'synthetic' has no 'folds': only esc50 and urbansound8k"),
+        ("corpora.foley.split_fractions", {"train": 0.2}, "kind 'synthetic' has no 'split_fractions': its splits are"),
+        (
+            "evaluate.split",
+            "val",
+            "controls.real: source 'val' needs decoded: true; the clips of evaluate.split as they",
+        ),
+        ("corpora.foley.clips_per_class.val", 0, "controls.real: corpora.foley.clips_per_class gives no clips of its"),
     ],
 )
 def test_impossible_combination_is_explained(where, value, sentence):

@@ -71,7 +71,7 @@ def test_a_corpus_whose_root_is_absent_is_fetched(server, tmp_path):
 def test_an_archive_of_every_layout(server, tmp_path, kind, made, form):
     make = {"dcase2023t7": lambda root: made_corpora.dcase(root, 1)}.get(kind) or getattr(made_corpora, kind)
     archive = served(server, "archive", make(tmp_path / "source/data"), "data", form)
-    shares = {"dcase2023t7": {"train": 0.5, "val": 0.5}}.get(kind, {"train": 1.0})
+    shares = {"dcase2023t7": {"train": 0.5, "val": 0.5}, "esc50": None, "urbansound8k": None}.get(kind, {"train": 1.0})
     settings = corpus(kind, tmp_path / "raw/data", archive=archive, split_fractions=shares, classes=None)
     assert len(prepare(kind, settings, tmp_path / "clips")) == made
 

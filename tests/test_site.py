@@ -6,6 +6,7 @@ import shutil
 import nbformat
 import pytest
 
+from foleylib import paths
 from foleylib.commands.main import main
 from foleylib.commands.site import PAPERS, site
 from foleylib.paths import ROOT
@@ -83,7 +84,7 @@ def test_what_is_no_site_is_kept(built, tmp_path, capsys):
     kept.parent.mkdir()
     kept.write_text("x")
     assert main(["site", "-o", str(kept.parent), "--reports", str(ROOT / "reports")]) == 1
-    assert "is there already and holds no site; give another folder" in capsys.readouterr().err and kept.exists()
+    assert "is there already and holds more than a site, or none" in capsys.readouterr().err and kept.exists()
     assert main(["site", "-o", str(tmp_path / "new"), "--reports", str(tmp_path / "mine")]) == 1
     assert "no executed notebooks there; run ./run dvc repro first" in capsys.readouterr().err
     broken = tmp_path / "broken"
@@ -91,3 +92,87 @@ def test_what_is_no_site_is_kept(built, tmp_path, capsys):
     (broken / "x.ipynb").write_text("{")
     assert main(["site", "-o", str(tmp_path / "new"), "--reports", str(broken)]) == 1
     assert "x.ipynb: no notebook" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def spoil_with_own_file(root, built):
+    shutil.copytree(built, root / "out")
+    (root / "out" / "thesis.txt").write_text("x")
+
+
+def spoil_with_own_page(root, built):
+    (root / "out").mkdir()
+    (root / "out" / "index.html").write_text("<h1>My page</h1>")
+
+
+def spoil_with_own_folder(root, built):
+    shutil.copytree(built, root / "out")
+    (root / "out" / "photos").mkdir()
+
+
+def spoil_with_link(root, built):
+    shutil.copytree(built, root / "there")
+    (root / "out").symlink_to(root / "there")
+
+
+def spoil_with_file(root, built):
+    (root / "out").write_text("x")
+
+
+@pytest.mark.parametrize("spoil", [value for name, value in list(globals().items()) if name.startswith("spoil_")])
+def test_no_folder_but_a_site_is_replaced(built, tmp_path, spoil):
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    shutil.copy(ROOT / "reports" / "combined.ipynb", reports)
+    spoil(tmp_path, built)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match="out is there already and holds more than a site, or none; give another folder"
+    ):
+        site(tmp_path / "out", reports)
+    with pytest.raises(ValueError, match="reports is there already and holds more than a site"):
+        site(reports, reports)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_an_earlier_site_is_replaced(built, tmp_path):
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    shutil.copy(ROOT / "reports" / "combined.ipynb", reports)
+    shutil.copytree(built, tmp_path / "out")
+    site(tmp_path / "out", reports)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["combined.html", "index.html", "site.css"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x", b"[]", "x.ipynb: no notebook"),
+        ("x", b"\xff\xfe", "x.ipynb: no notebook"),
+        ("index", b"{}", "index.ipynb: the first page of the site has that name; give it another"),
+    ],
+)
+def test_a_report_that_makes_no_page(tmp_path, name, content, said):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / f"{name}.ipynb").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        site(tmp_path / "out", tmp_path / "reports")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "summary.csv: cannot be read as a CSV .it is empty.; run ./run dvc repro evaluate again"),
+        ("run,value\nldm,1\n", "summary.csv: has no column paper, table"),
+        ("paper,table,run,class,metric,embedder,seed,value\n,,ldm,all\n", "rows have other than the 8 fields"),
+        ("paper,table,run,class,metric,embedder,seed,value\n,,x,average,kad,judge,0,1\n", "has none of the runs real,"),
+    ],
+)
+def test_results_that_cannot_be_read(tmp_path, monkeypatch, content, said):
+    (tmp_path / "reports").mkdir()
+    shutil.copy(ROOT / "reports" / "combined.ipynb", tmp_path / "reports")
+    (tmp_path / "summary.csv").write_text(content)
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    with pytest.raises(ValueError, match=said):
+        site(tmp_path / "out", tmp_path / "reports")
+    assert not (tmp_path / "out").exists()

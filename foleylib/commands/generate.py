@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from foleylib import paths
 from foleylib.audio.mel import front_end
-from foleylib.commands.outputs import free_files, save
+from foleylib.commands.outputs import free_files, place, save
 from foleylib.commands.prompts import check_prompts, read_prompts
 from foleylib.diffusion.condition import Condition
 from foleylib.evaluation.texts import TextCut, cut
@@ -182,7 +182,7 @@ def _draw(model: Model, texts: list[str], seeds: list[int], seconds: float | Non
 def _samples(model: Model, seconds: float | None) -> int:
     step = LATENT_STEP * pipelines.vae_ratio(model.pipeline.vae) / 100
     wanted = model.seconds if seconds is None else seconds
-    if not (0 < wanted <= LONGEST and np.isclose(wanted / step, round(wanted / step), atol=1e-6)):
+    if not (step / 2 < wanted <= LONGEST and np.isclose(wanted / step, round(wanted / step), atol=1e-6)):
         raise ValueError(
             f"seconds is {wanted:g}: give a multiple of {step:g} s, which the U-Net halves three times, of {LONGEST} s at most"
         )
@@ -193,7 +193,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument("prompts", nargs="*", metavar="TEXT", help="what is to be heard: 'a dog bark'")
     parser.add_argument("--prompts-from", type=Path, metavar="FILE", help="a text file with a prompt in each line")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="a .wav file for one clip, else a folder")
+    parser.add_argument("-o", "--out", type=place, required=True, help="a .wav file for one clip, else a folder")
     parser.add_argument(
         "--model", type=Path, metavar="FOLDER", help="a pipeline folder, such as models/systems/tuning/0"
     )

@@ -1,15 +1,19 @@
 """`foleylib models`: which weights are there, what they were made of, and what they may be used for."""
 
 import argparse
+import math
+import textwrap
 from pathlib import Path
 
 import pandas as pd
+from safetensors import SafetensorError
 
 from foleylib import paths
 from foleylib.params import settings
 from foleylib.stages import cards
 
 HELP = "which weights are there, from what, under which licence"
+DAMAGED = (ValueError, OSError, LookupError, TypeError, AttributeError, SafetensorError)
 ABOUT = "Which weights are there: bundled, and made by the graph; what they were trained on, and the licences."
 
 
@@ -18,7 +22,8 @@ def models() -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame [folder, parameters (millions), trained on, licence], folders from the root of the repository
+    DataFrame [folder, parameters (millions), trained on, licence], folders from the root of the repository; of a damaged folder
+    the last says so
     """
     roots = [folder for root in (paths.BUNDLED, paths.MODELS) if root.is_dir() for folder in sorted(root.iterdir())]
     parts = sorted(part for root in roots if root.is_dir() for part in _parts(root) if any(part.rglob("*.safetensors")))
@@ -35,13 +40,14 @@ def _parts(folder: Path) -> list[Path]:
 
 def _row(folder: Path) -> dict:
     system = folder.parent.name if folder.parent.parent == paths.MODELS / "systems" else None
-    corpus, known = _of_system(system) if system else _of_part(cards.provenance_of(folder))
-    return {
-        "folder": folder.relative_to(paths.ROOT).as_posix(),
-        "parameters": round(cards.sizes(folder)[0] / 1e6, 2),
-        "trained on": corpus,
-        "licence": "; ".join(known),
-    }
+    name = {"folder": folder.relative_to(paths.ROOT).as_posix()}
+    try:
+        size = round(cards.sizes(folder)[0] / 1e6, 2)
+        corpus, known = _of_system(system) if system else _of_part(cards.provenance_of(folder))
+    except DAMAGED as error:  # a damaged file fails in many ways, and the other folders are to be seen all the same
+        said = textwrap.shorten(f"{type(error).__name__}: {error}", 100)
+        return name | {"parameters": math.nan, "trained on": "", "licence": f"cannot be read ({said}); make it again"}
+    return name | {"parameters": size, "trained on": corpus, "licence": "; ".join(known)}
 
 
 def _of_part(told: dict) -> tuple[str, list[str]]:

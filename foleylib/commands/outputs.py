@@ -1,5 +1,6 @@
 """Where commands write, looked at before the work is done."""
 
+import argparse
 import os
 import re
 from pathlib import Path
@@ -8,7 +9,8 @@ import pandas as pd
 
 from foleylib.audio.io import write
 
-LONGEST_NAME = 120  # bytes of a file's name that come from a prompt: a file system takes 255
+LONGEST_NAME = 120  # bytes of a file's name that come from a prompt
+LONGEST = 200  # bytes of any name: a file system takes 255, a file that is being written has a longer one
 TABLE = "clips.csv"
 
 
@@ -29,18 +31,31 @@ def save(sounds, out: str | Path, *, overwrite: bool = False) -> list[Path]:
 
 def free_files(out: Path, rows: pd.DataFrame, *, overwrite: bool) -> list[Path]:
     """The file of each clip, a row of [prompt, number]; a ValueError where it cannot be written or is there already."""
+    if len(out.name.encode()) > LONGEST:
+        raise ValueError(f"{out.name[:40]}...: a name of {len(out.name.encode())} bytes; give one of {LONGEST} at most")
     if out.suffix and out.suffix.lower() != ".wav":
         raise ValueError(f"{out}: clips are written as WAV files; give a name that ends in .wav, or a folder")
     if out.suffix and len(rows) > 1:
         raise ValueError(f"{out} is one file, and there are {len(rows)} clips: give a folder, without .wav")
     check_folder(out.parent if out.suffix else out)
     files = [out] if out.suffix else [out / name for name in _file_names(rows)]
-    if folders := [file for file in files if file.is_dir()]:
-        raise ValueError(f"{folders[0]} is a folder: give another name, or one without .wav for a folder of clips")
-    written = files if out.suffix else [*files, out / TABLE]
-    if (there := [file for file in written if file.exists() or file.is_symlink()]) and not overwrite:
-        raise ValueError(f"{there[0]} is there already; give another name, or --overwrite")
+    check_free(files if out.suffix else [*files, out / TABLE], overwrite=overwrite)
     return files
+
+
+def check_free(files: list[Path], *, overwrite: bool) -> None:
+    """A ValueError where a file is there already, unless it may be overwritten, or where a folder has its name."""
+    if folders := [file for file in files if file.is_dir()]:
+        raise ValueError(f"{folders[0]} is a folder: give another name, or remove it")
+    if (there := [file for file in files if file.exists() or file.is_symlink()]) and not overwrite:
+        raise ValueError(f"{there[0]} is there already; give another name, or --overwrite")
+
+
+def place(value: str) -> Path:
+    """The argument of a command that says where to write: not empty, as that of a variable that the shell does not know."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("it is empty: say where to write")
+    return Path(value)
 
 
 def _file_names(rows: pd.DataFrame) -> list[str]:

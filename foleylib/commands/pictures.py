@@ -10,6 +10,8 @@ from PIL import Image, PngImagePlugin
 
 from foleylib import paths
 from foleylib.audio.mel import front_end
+from foleylib.commands import summary
+from foleylib.commands.outputs import check_folder, place
 from foleylib.datasets import samples
 from foleylib.params import settings
 from foleylib.params.settings import Params
@@ -32,13 +34,13 @@ def pictures(out: str | Path | None = None) -> list[Path]:
     The first has a held-out and a generated clip of four classes, which nobody chose: they are the first. The second has KAD and
     coverage of the main runs with their intervals. Each PNG names the SHA-256 of the results that it was made from.
     """
-    cfg, out, summary = settings.load(), Path(out or paths.ROOT / "docs" / "pictures"), paths.RESULTS / "summary.csv"
-    if not summary.is_file():
-        raise ValueError(f"{summary}: no such file; run ./run dvc repro evaluate first")
+    cfg, out, file = settings.load(), Path(out or paths.ROOT / "docs" / "pictures"), paths.RESULTS / "summary.csv"
+    scores = summary.read(file)
+    check_folder(out)
     plots.set_theme()
     out.mkdir(parents=True, exist_ok=True)
-    made = {"spectrograms": _spectrograms(cfg), "results": _results(cfg, summary)}
-    return [_write(out / f"{name}.png", figure, weights_sha256(summary)) for name, figure in made.items()]
+    made = {"spectrograms": _spectrograms(cfg), "results": _results(cfg, scores)}
+    return [_write(out / f"{name}.png", figure, weights_sha256(file)) for name, figure in made.items()]
 
 
 def _spectrograms(cfg: Params) -> plots.Figure:
@@ -56,10 +58,10 @@ def _spectrograms(cfg: Params) -> plots.Figure:
     return plots.mel_grid(mels, titles, rate=corpus.rate, hop=log_mel.config.hop)
 
 
-def _results(cfg: Params, file: Path) -> plots.Figure:
-    summary, display = tables.of_table(pd.read_csv(file), "", ""), cfg.display()
-    runs = [run for run in SCORED if run in display and run in set(summary.run)]
-    return plots.headlines(summary[summary.embedder == "judge"], metrics=SCORES, runs=runs, display=display)
+def _results(cfg: Params, scores: pd.DataFrame) -> plots.Figure:
+    whole, display = tables.of_table(scores, "", ""), cfg.display()
+    runs = [run for run in SCORED if run in display and run in set(whole.run)]
+    return plots.headlines(whole[whole.embedder == "judge"], metrics=SCORES, runs=runs, display=display)
 
 
 def _write(path: Path, figure: plots.Figure, sha256: str) -> Path:
@@ -71,7 +73,7 @@ def _write(path: Path, figure: plots.Figure, sha256: str) -> Path:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("-o", "--out", type=Path, default=paths.ROOT / "docs" / "pictures", help="folder")
+    parser.add_argument("-o", "--out", type=place, default=paths.ROOT / "docs" / "pictures", help="folder")
 
 
 def run(arguments: argparse.Namespace) -> None:

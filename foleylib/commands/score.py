@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from foleylib import paths
-from foleylib.commands.outputs import check_folder
+from foleylib.commands.outputs import check_folder, check_free, place
 from foleylib.corpora import csv_file
 from foleylib.evaluation.folders import DEFAULTS, Options, score_folder
 from foleylib.evaluation.remarks import listed
@@ -112,14 +112,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bootstrap", type=int, default=DEFAULTS.bootstrap, help="draws behind the intervals")
     parser.add_argument("--seed", type=int, default=DEFAULTS.seed, help="of these draws")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="write scores.csv and card.json there")
+    parser.add_argument("-o", "--out", type=place, metavar="FOLDER", help="write scores.csv and card.json there")
+    parser.add_argument("--overwrite", action="store_true", help="replace these where they are there")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if arguments.bootstrap < 1 or arguments.seed < 0:
-        raise ValueError("--bootstrap must be 1 or more, --seed 0 or more")
-    if arguments.out is not None:
+    if arguments.bootstrap < 1 or not 0 <= arguments.seed < 2**32:
+        raise ValueError("--bootstrap must be 1 or more, --seed 0 or more and below 2 to the power of 32")
+    written = [] if arguments.out is None else [arguments.out / "scores.csv", arguments.out / "card.json"]
+    if written:
         check_folder(arguments.out)
+        check_free(written, overwrite=arguments.overwrite)
     options = DEFAULTS._replace(bootstrap=arguments.bootstrap, seed=arguments.seed)
     told = {name: getattr(arguments, name) for name in ("captions", "paired", "device")}
     scores, card = score(arguments.generated, arguments.against, **told, options=options)
@@ -129,7 +132,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{card['n']} clips; intervals: {card['interval']}.")
     for remark in card["remarks"]:
         print(f"Note: {remark}")
-    if arguments.out is not None:
-        write_csv(scores, arguments.out / "scores.csv")
-        write_json(arguments.out / "card.json", card)
-        print(f"{arguments.out / 'scores.csv'}, {arguments.out / 'card.json'}")
+    if written:
+        write_csv(scores, written[0])
+        write_json(written[1], card)
+        print(", ".join(map(str, written)))

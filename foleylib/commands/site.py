@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 
 from foleylib import paths
+from foleylib.commands import summary
+from foleylib.commands.outputs import check_folder, place
 from foleylib.params import settings
 from foleylib.report import tables
 from foleylib.runtime import progress
@@ -43,6 +44,7 @@ INTRODUCTION = (
     "Five papers implemented, run and measured, and one model with all of their parts. The default corpus is synthetic; "
     "published numbers, which are of other sounds, stand beside ours and do not compare in size."
 )
+GENERATOR = '<meta name="generator" content="foleylib site">'  # by which a site is known, to be replaced by the next
 LINK = re.compile(r'<a href="(?!https?:|#|data:)([^"#]+)(#[^"]*)?">(.*?)</a>', re.DOTALL)
 
 
@@ -69,8 +71,11 @@ def site(out: str | Path | None = None, reports: str | Path | None = None) -> Pa
     files = sorted(source.glob("*.ipynb"))
     if not files:
         raise ValueError(f"{source}: no executed notebooks there; run ./run dvc repro first")
-    if out.exists() and not (out / "index.html").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already and holds no site; give another folder")
+    if any(file.stem == "index" for file in files):
+        raise ValueError(f"{source / 'index.ipynb'}: the first page of the site has that name; give it another")
+    check_folder(out.parent)
+    if (out.exists() or out.is_symlink()) and not _may_be_replaced(out):
+        raise ValueError(f"{out} is there already and holds more than a site, or none; give another folder")
     names = {file.stem for file in files}
     pages = [_page(file, names) for file in progress(files, desc="pages")]
     part = out.with_name(f".{out.name}.part")
@@ -85,13 +90,22 @@ def site(out: str | Path | None = None, reports: str | Path | None = None) -> Pa
     return out / "index.html"
 
 
+def _may_be_replaced(out: Path) -> bool:
+    """Whether a folder is empty, or holds what an earlier call wrote and nothing else."""
+    if out.is_symlink() or not out.is_dir():
+        return False
+    inside, index = list(out.iterdir()), out / "index.html"
+    known = all(path.is_file() and (path.suffix == ".html" or path.name == STYLE.name) for path in inside)
+    return not inside or (known and index.is_file() and GENERATOR in index.read_text(encoding="utf8", errors="replace"))
+
+
 def _page(file: Path, names: set[str]) -> Page:
     from nbconvert import HTMLExporter
     from nbconvert.filters import markdown2html
 
     try:
         notebook = nbformat.read(file, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError, AttributeError) as error:
         raise ValueError(f"{file}: no notebook ({str(error).splitlines()[0]}); run its stage again") from None
     for cell in notebook.cells:
         if "outputs" in cell:  # without progress bars and warnings of the run
@@ -126,6 +140,7 @@ def _whole(title: str, body: str, *, code: bool = False) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+{GENERATOR}
 <link rel="icon" href="data:,">
 <title>{html.escape(title)}</title>
 <link rel="stylesheet" href="site.css">
@@ -170,16 +185,18 @@ def _headlines() -> str:
     file = paths.RESULTS / "summary.csv"
     if not file.is_file():
         return ""
-    summary, display = tables.of_table(pd.read_csv(file), "", ""), settings.load().display()
-    runs = [run for run in SHOWN if run in display and run in set(summary.run)]
-    table = tables.headlines(summary, runs, display=display)
+    scores, display = tables.of_table(summary.read(file), "", ""), settings.load().display()
+    runs = [run for run in SHOWN if run in display and run in set(scores.run)]
+    if not runs:
+        raise ValueError(f"{file}: has none of the runs {', '.join(SHOWN)}; run ./run dvc repro evaluate again")
+    table = tables.headlines(scores, runs, display=display)
     return f'<h2>Headline figures</h2><div class="scroll">{table.to_html(border=0)}</div>'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument(
-        "-o", "--out", type=Path, default=paths.ROOT / "site", help="folder, replaced where it is a site"
+        "-o", "--out", type=place, default=paths.ROOT / "site", help="folder, replaced where it is a site"
     )
     parser.add_argument("--reports", type=Path, default=paths.ROOT / "reports", help="folder of executed notebooks")
 

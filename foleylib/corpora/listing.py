@@ -1,11 +1,14 @@
 """The clips of a corpus before any audio is read: splits, classes, ids, captions and prompts."""
 
 import hashlib
+import io
 import re
-import string
 from collections import Counter, defaultdict
 
+import pandas as pd
+
 from foleylib.corpora.left_out import check_left_out
+from foleylib.corpora.rows import check_utf8
 from foleylib.corpora.sources import CLASSES, DCASE_PROMPTS, read_clips
 from foleylib.corpora.splits import SPLITS, by_class, by_column, by_fold, by_hash, check_absent
 from foleylib.corpora.synth import captions, render
@@ -13,6 +16,7 @@ from foleylib.datasets.manifest import SYNTHETIC, CorpusError
 from foleylib.evaluation.remarks import listed
 from foleylib.params.corpora import Corpus
 
+LONGEST = 100  # bytes of a label in UTF-8; a name of a file has 255, and says more than the label
 OFFSETS = {"train": 0, "val": 1_000_000, "test": 2_000_000}  # number of a split's first synthetic clip
 
 
@@ -56,8 +60,6 @@ def spoken(label: str) -> str:
 
 def _check_prompts(settings: Corpus, classes: list[str]) -> None:
     template = settings.prompt_template
-    if template is not None and {part[1] for part in string.Formatter().parse(template)} - {None} != {"label"}:
-        raise CorpusError(f"prompt_template={template!r}: it must hold {{label}}, and no other field")
     if template is not None and not classes:
         raise CorpusError(
             f"prompt_template={template!r}: the corpus has no classes, the prompt of a clip is its first caption; take "
@@ -138,14 +140,21 @@ def _recorded(settings: Corpus) -> tuple[list[dict], list[str], list[dict]]:
     check_left_out(clips, left_out, settings)
     wanted = CLASSES.get(settings.kind) if settings.classes is None else settings.classes
     classes = _classes(wanted, sorted({clip["label"] for clip in clips} - {""}))
+    chosen = [clip for clip in clips if wanted is None or clip["label"] in classes]
+    check_utf8(settings.root, [clip["source_path"] for clip in chosen])
+    _check_labels(classes)
     if "fold" in clips[0]:
         clips, asked = by_fold(clips, settings.folds), settings.folds
     elif all("split" in clip for clip in clips):
+        if settings.kind == "folder" and settings.split_fractions is not None:
+            raise CorpusError(
+                f"root {settings.root}: its column `split` and split_fractions={settings.split_fractions} both say how to "
+                "split; remove one of them"
+            )
         clips, asked = by_column(clips), {}
     elif settings.split_fractions is not None:
         clips, asked = by_hash(clips, settings.split_fractions, settings.seed), settings.split_fractions
     else:
-        chosen = [clip for clip in clips if wanted is None or clip["label"] in classes]
         clips, asked = by_class(chosen, settings.seed), {}
     clips = [clip for clip in clips if wanted is None or clip["label"] in classes]
     empty = [split for split, share in asked.items() if share and split not in {clip["split"] for clip in clips}]
@@ -159,6 +168,24 @@ def _recorded(settings: Corpus) -> tuple[list[dict], list[str], list[dict]]:
         clip["id"] = id
         clip["prompt"] = (*clip["captions"], DCASE_PROMPTS.get(clip["label"], spoken(clip["label"])))[0]
     return clips, classes, left_out
+
+
+def _check_labels(classes: list[str]) -> None:
+    """Refuse classes that cannot become what they later do: names of files, words of prompts, cells of tables."""
+    table = pd.DataFrame({"label": classes, "n": 0}).to_csv(index=False)  # with `n` no line is blank
+    read_back = pd.read_csv(io.StringIO(table)).label
+    faults = {
+        "begin with a dot, or hold a slash, a backslash or a control character": [
+            label for label in classes if re.search(r"^\.|[/\\\x00-\x1f\x7f-\x9f]", label)
+        ],
+        f"have more than {LONGEST} bytes": [label for label in classes if len(label.encode()) > LONGEST],
+        "have no letter or digit": [label for label in classes if not any(map(str.isalnum, label))],
+        "are read back from a table as missing": [label for label, lost in zip(classes, read_back.isna()) if lost],
+    }
+    for what, labels in faults.items():
+        if labels:
+            told = listed(repr(label[:40]) for label in labels)
+            raise CorpusError(f"classes {told} {what}; labels name files and stand in prompts and tables, give others")
 
 
 def _check_spelling(classes: list[str]) -> None:

@@ -4,11 +4,14 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from foleylib.corpora.rows import AUDIO, clip_row, is_sound, read_csv, sounds, wrong_layout
+from foleylib.corpora.rows import AUDIO, check_utf8, clip_row, is_sound, read_csv, sounds, wrong_layout
 from foleylib.datasets.manifest import CorpusError
 from foleylib.evaluation.remarks import listed
 
 OTHERS = (".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".m4a", ".mp4", ".oga", ".opus", ".webm", ".wma")  # not read
+COLUMNS = re.compile(
+    r"path|label|split|caption(_\d+)?|source_group|group|licence"
+)  # of a table; others may stand there
 
 
 def folder(root: Path, classes: list[str] | None = None) -> list[dict]:
@@ -34,6 +37,10 @@ def of_classes(root: Path, classes: list[str] | None = None) -> tuple[list[dict]
 
     The faults are of the `classes` alone where these are named; hidden files and folders are no faults.
     """
+    if root.is_file():
+        raise CorpusError(
+            f"root {root}: a file; give the folder of the classes' folders, or a CSV whose name ends in .csv (lower case)"
+        )
     labels = [path for path in sorted(root.iterdir()) if path.name[0] != "."] if root.is_dir() else []
     found = {path.name: sounds(path) for path in labels if path.is_dir()}
     clips = [
@@ -42,6 +49,7 @@ def of_classes(root: Path, classes: list[str] | None = None) -> tuple[list[dict]
     if not clips:
         raise wrong_layout(root, "<class>/*.wav (or flac, ogg, mp3), or metadata.csv (path, caption, label)")
     counted = {label for label in found if classes is None or label in classes}
+    check_utf8(root, [clip["source_path"] for clip in clips if clip["label"] in counted])
     dangling = [path.name for path in labels if path.is_symlink() and not path.exists()]
     faults = {
         "no sounds in {}, put some there or remove the folder": [
@@ -66,6 +74,7 @@ def _below(root: Path, labels: set[str], pattern: str, suffixes: tuple[str, ...]
 
 def _table(root: Path, name: str) -> list[dict]:
     path, rows = root / name, read_csv(root, name, ("path",))
+    _check_columns(path, list(rows[0]))
     columns = [column for column in rows[0] if re.fullmatch(r"caption(_\d+)?", column)]
     if not columns and "label" not in rows[0]:
         raise CorpusError(f"{path}: expected a column caption or label beside path; found {list(rows[0])}")
@@ -90,6 +99,14 @@ def _table(root: Path, name: str) -> list[dict]:
         raise CorpusError(f"{path}: {rows}; rows of one clip differ in their captions alone")
     _check_captions(path, clips)
     return list(clips.values())
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    """Refuse columns that only case or blanks part from one that is read: they would be passed over without a word."""
+    meant = {column: column.strip().lower() for column in columns}
+    wrong = [f"{column!r} as {name}" for column, name in meant.items() if column != name and COLUMNS.fullmatch(name)]
+    if wrong:
+        raise CorpusError(f"{path}: columns that are not read as they are spelt; write {listed(wrong)}")
 
 
 def _clip_of(row: dict) -> dict:

@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 
 from foleylib.corpora import csv_file
 from foleylib.datasets.manifest import CorpusError
-from foleylib.evaluation.remarks import listed
+from foleylib.evaluation.remarks import listed, no_utf8
 
 AUDIO = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -110,9 +110,15 @@ def check_inside(root: str, sources: Iterable[str]) -> None:
         )
 
 
+def check_utf8(root: str | Path, sources: Iterable[str]) -> None:
+    """Refuse paths of sounds that no table can hold."""
+    if names := no_utf8(sources):
+        raise CorpusError(f"root {root}: names that are no UTF-8, {listed(names)}; rename these files or their folders")
+
+
 def wrong_layout(root: Path, expected: str) -> CorpusError:
     """The error of a folder that does not hold what a reader expects."""
-    present = "no such folder"
+    present = "a file" if root.is_file() else "no such folder"
     if root.is_dir():
         names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
         present = ", ".join(names[:10] + ["..."] * (len(names) > 10)) or "an empty folder"

@@ -68,13 +68,17 @@ def by_class(clips: list[dict], seed: int) -> list[dict]:
     clips of several classes counts in that of the first.
     """
     groups, split_of = defaultdict(list), {}
-    for group, label in {clip["source_group"]: clip["label"] for clip in reversed(clips)}.items():
+    counted = {clip["source_group"]: clip["label"] for clip in reversed(clips)}
+    for group, label in counted.items():
         groups[label].append(group)
-    few = [f"{label or 'clips'} {len(names)}" for label, names in groups.items() if len(names) < LEAST]
+    few = {label: len(names) for label, names in groups.items() if len(names) < LEAST}
     if few:
+        told = listed(sorted(f"{label or 'clips'} {count}" for label, count in few.items()))
+        lost = {c["source_group"] for c in clips if c["label"] in few and counted[c["source_group"]] != c["label"]}
+        shared = f"; files of one name in several classes count as one recording, rename {listed(sorted(lost))}"
         raise CorpusError(
-            f"too few recordings to split: {listed(sorted(few))}; give at least {LEAST} of each class (two to test, two to "
-            "validate, one to train), or a column `split`"
+            f"too few recordings to split: {told}; give at least {LEAST} of each class (two to test, two to validate, one to "
+            f"train), or a column `split`{shared if lost else ''}"
         )
     for names in groups.values():
         names.sort(key=lambda group: _draw(group, seed))
@@ -86,7 +90,8 @@ def by_class(clips: list[dict], seed: int) -> list[dict]:
 
 def _draw(group: str, seed: int) -> float:
     """A number in [0, 1) that hangs on the group's name and the seed alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2**64
+    name = f"{seed}:{group}".encode(errors="surrogatepass")  # of classes that are not taken, any name will do
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64
 
 
 def _hashed_split(group: str, fractions: dict[str, float], seed: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from foleylib.audio.io import AudioError, read
-from foleylib.evaluation.remarks import listed
+from foleylib.evaluation.remarks import listed, no_utf8
 
 TABLES = (".csv", ".json", ".parquet", ".txt", ".md")  # of sounds, which nobody takes for some
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
@@ -22,13 +22,17 @@ def find(folder: Path) -> list[tuple[str, Path]]:
         raise AudioError(
             f"{folder}: no such folder; give one with sounds, or with a subfolder of sounds for each class"
         )
-    bare, classes = _sounds(folder), [inside for inside in sorted(folder.iterdir()) if inside.is_dir()]
+    shown = [inside for inside in sorted(folder.iterdir()) if inside.name[0] != "."]
+    bare, classes = _sounds(folder), [inside for inside in shown if inside.is_dir()]
     by_class = [(inside.name, path) for inside in classes for path in _sounds(inside)]
     if bare and by_class:
         raise AudioError(f"{folder}: sounds beside subfolders of sounds; put all of them in subfolders, or none")
     if not bare and not by_class:
         raise AudioError(f"{folder}: no sounds ({', '.join(SOUNDS)}) there or in its subfolders")
-    return by_class or [("", path) for path in bare]
+    found = by_class or [("", path) for path in bare]
+    if names := no_utf8(path.relative_to(folder).as_posix() for _, path in found):
+        raise AudioError(f"{folder}: names that are no UTF-8, {listed(names)}; rename these files or their folders")
+    return found
 
 
 def _sounds(folder: Path) -> list[Path]:

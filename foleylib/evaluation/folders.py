@@ -77,7 +77,7 @@ def score_folder(
     if paired and not (isinstance(theirs, ClipSet) and partners_of(theirs.ids, ours.ids) is not None):
         raise ValueError(f"paired: {reference} has not one clip of the same name for each in {generated}")
     scored = [row for name in evaluators for row in _rows_of(name, ours, theirs, paired, options)]
-    told = _remarks(ours, theirs, options) + _long_captions(captions, evaluators)
+    told = _remarks(ours, theirs, options) + _unheard(ours, theirs, evaluators) + _long_captions(captions, evaluators)
     card = _card(ours, theirs, evaluators, paired, options) | {"remarks": told}
     return pd.DataFrame(scored)[COLUMNS], card
 
@@ -97,6 +97,8 @@ def _check_call(evaluators: Mapping, captions, options: Options) -> None:
 
 def store_statistics(folder: str | Path, evaluators: Mapping, path: str | Path) -> Path:
     """Write the statistics of a folder's clips by every evaluator to an .npz, which `score_folder` takes as reference."""
+    if Path(path).suffix != ".npz":
+        raise ValueError(f"{path}: statistics are written as .npz; give a name that ends so")
     found = clip_sets.read([Path(folder)], evaluators, [None])[0].found
     return stored.save(path, found, {name: evaluator.sha256 for name, evaluator in evaluators.items()})
 
@@ -215,6 +217,18 @@ def _remarks(ours: ClipSet, theirs: ClipSet | Statistics, options: Options) -> l
             others = None if None in counts else min(counts)
         sizes[name] = (evaluated.points.shape[1], mine, others)
     return told + remarks.of_sizes(sizes) + remarks.of_draws(options.bootstrap, options.level)
+
+
+def _unheard(ours: ClipSet, theirs: ClipSet | Statistics, evaluators: Mapping) -> list[str]:
+    """Clips of both sides that an evaluator with a window does not hear to their end."""
+    heard = ours.heard + theirs.heard if isinstance(theirs, ClipSet) else ours.heard
+    claps = {name: getattr(evaluator.model, "clap", None) for name, evaluator in evaluators.items()}
+    return [
+        sentence
+        for name, clap in claps.items()
+        if clap is not None
+        for sentence in remarks.of_window(name, clap.window / clap.rate, heard)
+    ]
 
 
 def _long_captions(captions: Mapping[str, str] | None, evaluators: Mapping) -> list[str]:

@@ -31,10 +31,15 @@ class Heard(NamedTuple):
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first names of many, with the count of the rest."""
-    names = [str(name) for name in names]
+    """The first names of many, with the count of the rest; bytes that are no UTF-8 are escaped, so that a file can hold it."""
+    names = [str(name).encode(errors="backslashreplace").decode() for name in names]
     told = ", ".join(names[:LISTED])
     return told if len(names) <= LISTED else f"{told} and {len(names) - LISTED} more"
+
+
+def no_utf8(names: Iterable[str]) -> list[str]:
+    """Those of some names of files that are no UTF-8: no table can hold them."""
+    return [name for name in names if name.encode(errors="ignore").decode() != name]
 
 
 def of_clips(generated: Heard, reference: Heard | None = None) -> list[str]:
@@ -93,6 +98,15 @@ def of_sizes(sizes: Mapping[str, tuple[int, int, int | None]]) -> list[str]:
         if reference is None:
             told.append(f"{name}: of how many clips the stored statistics are is not known.")
     return told
+
+
+def of_window(name: str, seconds: float, heard: Heard) -> list[str]:
+    """Of how many clips an evaluator hears the first `seconds` alone, which are its window."""
+    longer = [length for length in heard.seconds if length > seconds + 0.005]
+    if not longer:
+        return []
+    told = f"{len(longer)} of {len(heard.seconds)} clips are longer, up to {max(longer):.2f} s"
+    return [f"{name} hears the first {seconds:g} s of a clip alone, and {told}: its scores say nothing of the rest."]
 
 
 def of_classes(generated: Iterable[str], reference: Iterable[str], expected: Iterable[str] = ()) -> list[str]:

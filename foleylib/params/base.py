@@ -13,7 +13,13 @@ def _once_each(values: list) -> list:
     return values
 
 
+# Names that pandas reads from a CSV as "no value".
+MISSING = ("NA", "NULL", "NaN", "None", "nan", "null")
+
+
 def _plain(name: str) -> str:
+    if name in MISSING:
+        raise ValueError(f"{name!r} stands for no value in tables; give another name")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ValueError(f"{name!r} is no plain name: give letters, digits, _ and -, as it names files and folders")
     return name
@@ -24,6 +30,7 @@ Count = Annotated[int, Field(strict=True, ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 Third = Annotated[float, Field(ge=0, le=1 / 3)]  # one of three shares of equal size
 OnceEach = AfterValidator(_once_each)  # of a list in which an entry twice would count twice
 Seeds = Annotated[list[Count], Field(min_length=1), OnceEach]
@@ -68,7 +75,7 @@ class Train(Section):
     batch_size: Positive
     accumulate: Positive = 1
     lr: Rate
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     weight_decay: Amount = 0.01
     warmup: Count = 100
     schedule: Literal["constant", "cosine"] = "constant"

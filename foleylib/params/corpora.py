@@ -1,8 +1,9 @@
 """The section `corpora` of params.yaml: where clips come from, and the rate and front end that belong to them."""
 
+import string
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from foleylib.params.base import Amount, Count, OnceEach, Positive, Section, Share
 
@@ -68,15 +69,26 @@ class Corpus(Section):
     unusable: Count = 0  # so many source files may be unusable: they are left out and listed; more are refused
     ambience: Share = 1.0
     prompt_template: str | None = None
-    prompts: dict[str, str] = Field(default_factory=dict)
+    prompts: dict[str, Annotated[str, Field(pattern=r"\S")]] = Field(default_factory=dict)
     min_seconds: Amount = 0.1
     seed: Count = 0
-    jobs: int = -1
+    jobs: Literal[-1] | Positive = -1
 
     @property
     def samples(self) -> int:
         """Length of a clip."""
         return round(self.seconds * self.rate)
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _holds_the_label(cls, template: str | None) -> str | None:
+        try:
+            fields = {part[1:] for part in string.Formatter().parse(template or "") if part[1] is not None}
+        except ValueError:  # a brace without its other one
+            fields = set()
+        if template is not None and fields != {("label", "", None)}:
+            raise ValueError("it must hold {label}, and no other field")
+        return template
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self):
@@ -93,6 +105,20 @@ class Corpus(Section):
             raise ValueError(f"a corpus of kind '{self.kind}' has no 'scenes': they are made of sound models")
         if self.kind == "synthetic" and self.archive is not None:
             raise ValueError("a corpus of kind 'synthetic' has no 'archive': it is made here")
+        return self
+
+    @model_validator(mode="after")
+    def _has_nothing_that_its_kind_does_not_read(self):
+        made, by_folds = self.kind == "synthetic", self.kind in ("esc50", "urbansound8k")
+        unread = {
+            "root": (made, "it is made here; to read a folder, give its kind, such as 'folder'"),
+            "clips_per_class": (not made, "all of its clips are taken"),
+            "folds": (not by_folds, "only esc50 and urbansound8k have folds"),
+            "split_fractions": (made or by_folds, "its splits are those of " + ("folds" if by_folds else "its counts")),
+        }
+        for name, (without, why) in unread.items():
+            if without and getattr(self, name) is not None:
+                raise ValueError(f"a corpus of kind '{self.kind}' has no '{name}': {why}; leave '{name}' empty")
         return self
 
     @model_validator(mode="after")

@@ -81,12 +81,6 @@ class Control(Section):
     source: Literal["val", "train", "test", "one_clip", "medoid", "noise", "silence"]
     decoded: bool = False
 
-    @model_validator(mode="after")
-    def _is_not_the_reference(self):
-        if self.source == "test" and not self.decoded:
-            raise ValueError("source 'test' needs decoded: true; the test clips as they are, are the reference itself")
-        return self
-
 
 class Run(Section):
     """One row of a table."""

@@ -293,6 +293,23 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _controls_fit(self):
+        counts, split = self.corpus_of("sampling").clips_per_class, self.evaluate.split
+        for name, control in self.controls.items():
+            if control.source == split and not control.decoded:
+                raise ValueError(
+                    f"controls.{name}: source '{split}' needs decoded: true; the clips of evaluate.split as they are, are "
+                    "the reference itself"
+                )
+            source = "train" if control.source in ("one_clip", "medoid") else control.source
+            if counts is not None and source in ("train", "val", "test") and not counts.get(source):
+                raise ValueError(
+                    f"controls.{name}: corpora.{self.sampling.corpus}.clips_per_class gives no clips of its source, the "
+                    f"split '{source}'; give some, or take the control out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _runs_fit(self):
         self._steps_are_there("sampling.steps", self.sampling.steps)
         models = [f"models/foundation/{name}" for name in self.foundation.ldms]

@@ -122,6 +122,7 @@ def _remarks(
     for seed, manifest in clips[run].items():
         own = embedded[run, seed]
         told[seed] = remarks.of_clips(heard[run, seed], heard[""])
+        told[seed] += remarks.of_window("clap", embedders.clap.window / embedders.clap.rate, heard[run, seed])
         told[seed] += remarks.of_classes(own.labels, real.labels, embedders.texts.index)
         told[seed] += remarks.of_sizes(own.sizes(real))
         told[seed] += cut(embedders.clap.tokenizer, list(manifest.prompt))
