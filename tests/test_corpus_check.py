@@ -1,6 +1,7 @@
 """`foleylib corpus check`: what it finds in a folder, and that it says what the corpora stage would say."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -40,6 +41,12 @@ def test_sounds_of_each_class_are_counted_and_nothing_is_written(folder, capsys)
     assert found.splits == {"train": 2, "val": 4, "test": 4}
     assert said.endswith(yaml.safe_dump({"corpora": {"foley": found.settings}}, sort_keys=False))
     assert Corpus(**found.settings).root == str(folder)
+
+
+def test_one_class_alone_is_told(folder, capsys):
+    shutil.rmtree(folder / "rain")
+    assert main(["corpus", "check", str(folder)]) == 0
+    assert "Note: there is one class alone, and a judge of classes" in capsys.readouterr().out
 
 
 def test_silence_clipping_and_duplicates_are_found(folder):

@@ -166,3 +166,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{arguments.folder}: the corpora stage would stop here:\n" + "\n".join(told))
     print(f"\nsplits: {', '.join(f'{split} {count}' for split, count in found.splits.items())}; settings:\n")
     print(yaml.safe_dump({"corpora": {"foley": found.settings}}, sort_keys=False), end="")
+    if len(found.classes) == 1 and found.sounds.label.all():
+        print(
+            "\nNote: there is one class alone, and a judge of classes, which scores the clips, is trained on two or more."
+        )
