@@ -6,14 +6,26 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from test_evaluation import LABELS, clips, score
 from test_folders import BOTH, OPTIONS, folder
 
-from foleylib.evaluation import bandwidth, copying, differences, distribution, events, metrics, quick, remarks, scores
+from foleylib.evaluation import (
+    bandwidth,
+    copying,
+    corruption,
+    differences,
+    distribution,
+    events,
+    metrics,
+    quick,
+    remarks,
+    scores,
+)
 from foleylib.evaluation.comparable import read, refuse_unlike
 from foleylib.evaluation.embeddings import Embeddings
 from foleylib.evaluation.folders import score_folder, store_statistics
-from foleylib.evaluation.frechet import fad, gaussian
+from foleylib.evaluation.frechet import Gaussian, fad, frechet_distance, gaussian
 from foleylib.evaluation.paired import paired_scores
 from foleylib.evaluation.statistics import bootstrap_interval, frechet_bootstrap, pool, wilson
 from foleylib.sampling import selection, thresholds
@@ -114,6 +126,10 @@ X, Y = np.random.default_rng(0).normal(size=(9, 3)), np.random.default_rng(1).no
 P = np.full((9, 2), 0.5)
 HALF = np.full((2, 3, 4), 0.5)  # probabilities of a detector
 MASK = np.ones((9, 2), dtype=bool)
+NEAR = np.ones((9, 2, 3))  # neighbours of X
+HEARD = np.ones((1, 4), dtype=bool)
+WAVES = np.random.default_rng(2).normal(size=(4, 800))
+MEAN, EYE = np.zeros(3), np.eye(3)
 METRICS = {
     "fad": lambda x, y: fad(x, y),
     "fad-interval": lambda x, y: frechet_bootstrap(x, y, seed=0, fixed_reference=True, n_boot=3),
@@ -129,6 +145,9 @@ SETS = [
     ("no-reference", X[:0], Y, "0 clip|no clips|at least 2"),
     ("one-reference", X[:1], Y, "1 clip|at least 2"),
     ("other-model", X, Y[:, :2], "same model"),
+    ("no-windows", np.zeros((9, 0, 3)), Y, "1 window|without windows"),
+    ("no-windows-generated", X, np.zeros((9, 0, 3)), "1 window|without windows"),
+    ("complex", X + 1j, Y, "is of complex128; give real numbers"),
 ]
 
 
@@ -139,9 +158,48 @@ def test_sets_that_no_distance_is_of(metric, x, y, message):
         METRICS[metric](x, y)
 
 
+DISTANCES = {
+    "frechet-distance-first": lambda mean, cov: frechet_distance(mean, cov, MEAN, EYE),
+    "frechet-distance-second": lambda mean, cov: frechet_distance(MEAN, EYE, mean, cov),
+    "fad": lambda mean, cov: fad(Gaussian(mean, cov), Y),
+    "fad-of-few": lambda mean, cov: fad(Gaussian(mean, cov), Y[:3]),
+    "fad-interval": lambda mean, cov: frechet_bootstrap(Gaussian(mean, cov), Y, seed=0, fixed_reference=True, n_boot=3),
+}
+GAUSSIANS = [
+    ("nan-mean", MEAN * np.nan, EYE, "the mean or the covariance is not finite"),
+    ("nan-covariance", MEAN, EYE * np.nan, "the mean or the covariance is not finite"),
+    ("negative", MEAN, -EYE, "the covariance has a negative eigenvalue"),
+    ("one-negative", MEAN, changed(EYE, -1e-5), "the covariance has a negative eigenvalue"),
+    ("triangular", MEAN, np.triu(np.ones((3, 3))), "the covariance is not symmetric"),
+    ("complex-mean", MEAN + 1j, EYE, "is of complex128"),
+    ("complex-covariance", MEAN, EYE + 1j, "is of complex128"),
+    ("other-covariance", MEAN, np.eye(4), r"\(D,\) and \(D, D\)|\(D,\), \(D, D\)"),
+]
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize(("mean", "cov", "message"), [pytest.param(*row[1:], id=row[0]) for row in GAUSSIANS])
+def test_statistics_in_memory_that_no_clips_have(distance, mean, cov, message):
+    with pytest.raises(ValueError, match=message):
+        DISTANCES[distance](mean, cov)
+
+
+def test_rounding_of_float32_is_no_fault_of_a_covariance():
+    x, y = (np.random.default_rng(seed).normal(size=(n, 64)) for seed, n in ((0, 20), (1, 200)))
+    mean, cov = gaussian(x)
+    rounded = cov.astype(np.float32) + np.triu(np.full((64, 64), 1e-7, dtype=np.float32))
+    assert np.linalg.eigvalsh(cov.astype(np.float32).astype(float))[0] < 0
+    assert fad(Gaussian(mean, rounded), y) == pytest.approx(fad(x, y), rel=1e-3)
+
+
 CALLS = [
     ("equal-reference", lambda: distribution.kad(np.ones((9, 3)), Y), "at least half of the reference clips are equal"),
     ("far-reference", lambda: distribution.kad(X * 1e200, Y), "too far apart for a number"),
+    ("fad-of-large", lambda: fad(X * 1e155, Y), "x or y is too large for a distance"),
+    ("fad-of-few-large", lambda: fad(X[:3], Y[:3] * 1e155), "x or y is too large for a distance"),
+    ("kernel-of-large", lambda: kernel_distance(X * 1e150, Y * 1e150), "x or y is too large for a score"),
+    ("coverage-of-large", lambda: distribution.density_coverage(X * 1e200, Y * 1e200), "too large for a score"),
+    ("narrow-kernel", lambda: distribution.kad(X, Y, bandwidth=1e-200), "or the bandwidth too small"),
     ("no-subsets", lambda: distribution.kernel_distance(X, Y, seed=0, subsets=0, subset_size=2), "subsets=0"),
     ("no-neighbours", lambda: distribution.density_coverage(X, Y, k=0), "k=0: give 1 to 8"),
     ("neighbours-of-more-clips", lambda: distribution.density_coverage(X, Y, k=9), "k=9: give 1 to 8"),
@@ -154,6 +212,11 @@ CALLS = [
     ("clap-zero", lambda: metrics.clap_score(X, 0 * X), "an embedding of length 0"),
     ("clap-one-zero", lambda: metrics.clap_score(X, np.where(np.arange(9)[:, None] == 4, 0, X)), "pair 4 has"),
     ("clap-nan", lambda: metrics.clap_score(X, holed(X)), "text is not finite"),
+    ("clap-large", lambda: metrics.clap_score(X * 1e200, X * 1e200), "pair 0 is too long for a cosine"),
+    ("clip-of-no-windows", lambda: interval([*Y[:, None], Y[:0]]), r"1 clip\(s\) without windows, first \[8\]"),
+    ("groups-of-more", lambda: interval(Y, {"a": np.arange(9)}), "groups do not hold each of the 8 clips of y once"),
+    ("groups-of-fewer", lambda: interval(Y, {"a": np.arange(7)}), "groups do not hold each of the 8 clips"),
+    ("groups-that-overlap", lambda: interval(Y, {"a": np.arange(8), "b": np.arange(2)}), "groups do not hold each"),
     ("share-above-1", lambda: wilson(1.5, 10), "share=1.5"),
     ("share-nan", lambda: wilson(np.nan, 10), "share=nan"),
     ("share-of-none", lambda: wilson(0.5, 0), "n=0"),
@@ -165,16 +228,56 @@ CALLS = [
     ("empty", lambda: pool([]), "there are no clips"),
     ("unknown-class", lambda: quick.average_fad({"Rain": X}, np.array(["Saw"] * 8), Y), "has no clips of class Saw"),
     ("class-of-none", lambda: quick.average_fad({"Saw": X[:0]}, np.array(["Saw"] * 8), Y), "no clips of class Saw"),
+    ("average-of-none", lambda: quick.average_fad({"Saw": X}, np.array([]), Y[:0]), "there are no generated clips"),
+    ("kad-of-none", lambda: quick.kad_and_coverage(clips(), clips().at(np.r_[:0]), "clap"), "no generated clips"),
+    ("noise-negative", lambda: noise(-0.2), "share=-0.2: give a finite share of 0 or more"),
+    ("noise-nan", lambda: noise(np.nan), "share=nan: give a finite share"),
     ("judge-unknown", lambda: quick.judge_hits(clips(), ("Rain",)), "'DogBark', 'GunShot' are none of the judge's"),
     ("judge-nan", lambda: quick.judge_hits(with_logits(np.nan), LABELS), "logits are not finite"),
-    ("copy-nan", lambda: copying.nearest(holed(X), np.ones((9, 2, 3)), MASK), "clips or neighbours are not finite"),
-    ("copy-inf", lambda: copying.nearest(X, holed(np.ones((9, 2, 3)), np.inf), MASK), "are not finite"),
+    ("copy-nan", lambda: copying.nearest(holed(X), NEAR, MASK), "clips or neighbours are not finite"),
+    ("copy-inf", lambda: copying.nearest(X, holed(NEAR, np.inf), MASK), "are not finite"),
+    ("copy-large", lambda: copying.nearest(X * 1e200, NEAR, MASK), "or too large for a length"),
+    ("copy-of-large", lambda: copying.nearest(X, NEAR * 1e200, MASK), "or too large for a length"),
     ("silence-nan", lambda: bandwidth.spectral_rolloff(holed(X), 8000), "is not finite"),
     ("no-samples", lambda: bandwidth.spectral_rolloff(np.zeros((2, 0)), 8000), r"shape \(0,\)"),
     ("level-nan", lambda: bandwidth.level_above(holed(X), 8000, 100), "is not finite"),
+    ("one-sample", lambda: bandwidth.spectral_rolloff(np.ones((2, 1)), 8000), r"shape \(1,\)"),
+    ("loud", lambda: bandwidth.spectral_rolloff(WAVES * 1e200, 8000), "too loud for an energy"),
+    ("rolloff-above-1", lambda: bandwidth.spectral_rolloff(WAVES, 8000, share=1.5), r"share=1.5: .* in \(0, 1\]"),
+    ("rolloff-nan", lambda: bandwidth.spectral_rolloff(WAVES, 8000, share=np.nan), "share=nan"),
+    ("rolloff-negative", lambda: bandwidth.spectral_rolloff(WAVES, 8000, share=-1), "share=-1"),
+    ("rolloff-rate", lambda: bandwidth.spectral_rolloff(WAVES, 0), "rate=0: give the samples a second"),
+    ("level-rate", lambda: bandwidth.level_above(WAVES, 0, 100), "rate=0"),
+    ("level-cutoff-nan", lambda: bandwidth.level_above(WAVES, 8000, np.nan), "cutoff=nan"),
+    ("level-cutoff-negative", lambda: bandwidth.level_above(WAVES, 8000, -1), "cutoff=-1"),
+    ("envelope-nan", lambda: bandwidth.envelope_similarity(holed(WAVES), WAVES, 8000, 8000), "is not finite"),
+    ("envelope-inf", lambda: bandwidth.envelope_similarity(WAVES, holed(WAVES, np.inf), 8000, 8000), "is not finite"),
+    ("envelope-loud", lambda: bandwidth.envelope_similarity(WAVES * 1e200, WAVES, 8000, 8000), "too loud"),
+    (
+        "envelope-of-one",
+        lambda: bandwidth.envelope_similarity(WAVES[:1], WAVES, 8000, 8000),
+        r"\(1, 10\) and \(4, 10\)",
+    ),
+    ("envelope-short", lambda: bandwidth.envelope_similarity(WAVES[:, :80], WAVES, 8000, 8000), "of one duration"),
+    ("envelope-rate", lambda: bandwidth.envelope_similarity(WAVES, WAVES, 8000, 0), "rate=0"),
+    ("envelope-step", lambda: bandwidth.envelope_similarity(WAVES, WAVES, 8000, 8000, step=0), "step=0"),
     ("event-nan", lambda: events.score(holed(HALF), np.full(4, 0.5), [[0], [1]]), "not finite"),
     ("event-threshold", lambda: events.detected(HALF, np.full(4, np.nan)), "not finite"),
     ("event-clips", lambda: events.event_recall(np.ones((2, 4), bool), [[0]]), "2 clips but the events of 1 scenes"),
+    ("event-of-no-class", lambda: events.event_recall(HEARD, [[0, 9]]), r"clip 0 has the events \[0, 9\]; .* 0 to 3"),
+    ("event-precision", lambda: events.event_precision(HEARD, [[9]]), r"the events \[9\]"),
+    ("event-of-each-class", lambda: events.recall_by_class(HEARD, [[9]]), r"the events \[9\]"),
+    ("event-order-negative", lambda: events.order_accuracy(HALF[:1], HALF[0, 0], [[0, -1]]), r"the events \[0, -1\]"),
+    ("event-order", lambda: events.order_accuracy(HALF[:1], HALF[0, 0], [[0, 7]]), r"the events \[0, 7\]"),
+    ("event-twice", lambda: events.event_recall(HEARD, np.array([[2, 0, 0, 0]])), "each once"),
+    ("event-heard-numbers", lambda: events.event_recall(np.array([[2, 0, 0, 0]]), [[0]]), "heard is not true or false"),
+    ("threshold-nan", lambda: best(np.array([np.nan, 0.9, 0.2]), [True, True, False]), "scores are not finite"),
+    (
+        "threshold-shapes",
+        lambda: best(HALF[0, :2, :2], [True, False]),
+        r"scores \(2, 2\) and truth \(2,\) differ in shape",
+    ),
+    ("threshold-numbers", lambda: best(np.array([0.1, 0.9]), [0, 2]), "truth is not true or false"),
     ("event-nothing", lambda: events.best_threshold(HALF, HALF > 1), "no event is there to be found"),
     (
         "partners-fewer",
@@ -205,6 +308,22 @@ CALLS = [
 ]
 
 
+def kernel_distance(x, y):
+    return distribution.kernel_distance(x, y, seed=0, subset_size=4)
+
+
+def interval(y, groups=None):
+    return frechet_bootstrap(X, y, seed=0, groups=groups, n_boot=3)
+
+
+def noise(share):
+    return corruption.add_noise(torch.zeros(2, 1, 8, 4), np.random.default_rng(0), share=share)
+
+
+def best(scores, truth):
+    return events.best_threshold(scores, np.array(truth))
+
+
 def with_logits(value):
     found = clips()
     found.arrays["logits"] = holed(found["logits"], value)
@@ -227,6 +346,7 @@ def calibrate(E, labels, *, real=Y, shares=(1.0, 0.5), draws=2):
     return thresholds.calibrate(E, labels, targets, reference, metric=fad, shares=list(shares), seed=0, draws=draws)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy also warns of what overflows
 @pytest.mark.parametrize(("call", "message"), [pytest.param(*row[1:], id=row[0]) for row in CALLS])
 def test_arrays_that_no_number_is_of(call, message):
     with pytest.raises(ValueError, match=message):

@@ -35,6 +35,10 @@ def test_level_above_of_two_tones():
     assert bandwidth.level_above(wave[None], 48000, 12000)[0] == pytest.approx(10 * np.log10(0.01 / 1.01), abs=0.05)
 
 
+def test_no_level_is_above_what_a_rate_carries():
+    assert bandwidth.level_above(tone(1000, 16000)[None], 16000, 12000).tolist() == [-120]
+
+
 def test_envelopes_at_two_rates():
     seconds = np.arange(0, 1, 1 / 48000)
     early, late = (tone(440, 48000, 1.0) * (np.abs(seconds - at) < 0.1) for at in (0.3, 0.7))

@@ -21,6 +21,12 @@ def test_a_clip_of_zeros_is_near_to_nothing():
     assert copying.nearest(np.zeros((1, 2)), np.ones((1, 1, 2)), np.ones((1, 1), dtype=bool)).tolist() == [0.0]
 
 
+def test_half_precision_does_not_overflow():
+    rows = (300 * np.random.default_rng(0).normal(size=(5, 8))).astype(np.float16)
+    found = copying.nearest(rows, rows[:, None], np.ones((5, 1), dtype=bool))
+    assert found == pytest.approx(1) and found.dtype == np.float32
+
+
 @pytest.mark.parametrize(
     ("clips", "neighbours", "mask"),
     [((2, 3), (2, 4, 5), (2, 4)), ((2, 3), (3, 4, 3), (3, 4)), ((2, 3), (2, 3), (2, 4)), ((2, 3), (2, 4, 3), (2, 5))],

@@ -7,7 +7,8 @@ def nearest(clips: np.ndarray, neighbours: np.ndarray, mask: np.ndarray) -> np.n
     """The largest cosine similarity of each clip [shape=(N, D)] to one of its neighbours [shape=(N, K, D)], [shape=(N,)].
 
     The rows may be embeddings, or log-mels made by `centred`, of which the cosine is the correlation. `mask` says which
-    neighbours there are [shape=(N, K), bool]; NaN of a clip that has none.
+    neighbours there are [shape=(N, K), bool]; NaN of a clip that has none. A row of zeros, such as the `centred`
+    log-mel of silence, has no direction and is near to nothing: 0.
     """
     shapes = np.shape(clips), np.shape(neighbours), np.shape(mask)
     if (
@@ -18,9 +19,8 @@ def nearest(clips: np.ndarray, neighbours: np.ndarray, mask: np.ndarray) -> np.n
         raise ValueError(
             f"clips {shapes[0]}, neighbours {shapes[1]} and mask {shapes[2]}: give (N, D), (N, K, D) and (N, K)"
         )
-    if not (np.isfinite(clips).all() and np.isfinite(neighbours[np.asarray(mask, dtype=bool)]).all()):
-        raise ValueError("clips or neighbours are not finite; look at the sounds they are of")
-    similar = np.where(mask, np.einsum("nd,nkd->nk", _unit(clips), _unit(neighbours)), -np.inf).max(axis=1)
+    units = _unit(clips, np.ones(len(clips), dtype=bool)), _unit(neighbours, np.asarray(mask, dtype=bool))
+    similar = np.where(mask, np.einsum("nd,nkd->nk", *units), -np.inf).max(axis=1)
     return np.where(mask.any(axis=1), similar, np.nan)
 
 
@@ -43,5 +43,10 @@ def centred(mels: np.ndarray) -> np.ndarray:
     return rows - rows.mean(axis=1, keepdims=True)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+def _unit(rows: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Rows of length 1; those that are `there` must have a length that is a number."""
+    rows = rows.astype(np.float32) if rows.dtype == np.float16 else rows  # squares of half precision soon overflow
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    if not np.isfinite(lengths[there]).all():
+        raise ValueError("clips or neighbours are not finite, or too large for a length; look at their sounds")
+    return rows / np.maximum(lengths, 1e-12)

@@ -16,6 +16,8 @@ def add_noise(mels: torch.Tensor, rng: np.random.Generator, *, share: float) -> 
     The paper's noise also has the mean of the spectrogram, which in logarithms would change the level alone: ours has
     mean 0.
     """
+    if not 0 <= share < np.inf:
+        raise ValueError(f"share={share}: give a finite share of 0 or more, such as 0.2")
     spread = mels.amax(dim=(1, 2, 3), keepdim=True) - mels.amin(dim=(1, 2, 3), keepdim=True)
     noise = torch.from_numpy(rng.standard_normal(mels.shape, dtype=np.float32)).to(mels)
     return (mels + noise * (share * spread).sqrt()).clamp(min=float(np.log(FLOOR)))

@@ -13,6 +13,12 @@ KAD_SCALE = 100  # as published
 NEIGHBOURS = 5  # of density and coverage, as published
 
 
+def _refuse_overflow(*values: ArrayLike) -> None:
+    """Stop where distances or kernels left the range of float64, since inf - inf and inf <= inf tell nothing."""
+    if not all(np.isfinite(value).all() for value in values):
+        raise ValueError("x or y is too large for a score, or the bandwidth too small; look at the largest embeddings")
+
+
 class Mmd:
     """Unbiased squared MMD of two sets, ready to be asked again of some of the generated clips.
 
@@ -23,6 +29,7 @@ class Mmd:
         k_xx = kernel(x, x)
         self.k_xx = (k_xx.sum() - np.trace(k_xx)) / (len(x) * (len(x) - 1))
         self.k_yy, self.k_xy = kernel(y, y), kernel(x, y).mean(axis=0)  # (M, M), (M,)
+        _refuse_overflow(self.k_xx, self.k_yy, self.k_xy)
 
     def __call__(self, rows: np.ndarray | None = None) -> float:
         """MMD^2 of the generated clips `rows` (all by default); no clip is compared with itself, drawn twice or not."""
@@ -107,7 +114,9 @@ def kernel_distance(x: ArrayLike, y: ArrayLike, *, seed: int, subsets: int = 100
         k_aa, k_bb, k_ab = (polynomial(u, v) for u, v in ((a, a), (b, b), (a, b)))
         within = (k_aa.sum() - np.trace(k_aa) + k_bb.sum() - np.trace(k_bb)) / (n * (n - 1))
         values.append(within - 2 * k_ab.mean())
-    return MeanStd(float(np.mean(values)), float(np.std(values)))
+    result = MeanStd(float(np.mean(values)), float(np.std(values)))
+    _refuse_overflow(result)
+    return result
 
 
 class DensityCoverage(NamedTuple):
@@ -130,6 +139,7 @@ def reached(x: ArrayLike, y: ArrayLike, *, k: int | None = None) -> np.ndarray:
     if not 1 <= k < len(x):
         raise ValueError(f"k={k}: give 1 to {len(x) - 1}, the other clips of the reference")
     radii = np.partition(cdist(x, x), k, axis=1)[:, k]  # at 0 stands the clip itself
+    _refuse_overflow(radii)  # a distance from x to y may be inf: it is beyond every radius
     return cdist(x, y) <= radii[:, None]
 
 

@@ -27,6 +27,9 @@ def indices(scenes: Sequence[Sequence[str]], labels: Sequence[str]) -> list[list
 
 def present(events: Sequence[Sequence[int]], classes: int) -> np.ndarray:
     """Whether each class is an event of each clip's scene [shape=(N, C), bool]."""
+    for clip, scene in enumerate(events):
+        if len(set(scene)) < len(scene) or not set(scene) <= set(range(classes)):
+            raise ValueError(f"clip {clip} has the events {list(scene)}; give classes of 0 to {classes - 1}, each once")
     return np.array([[c in set(scene) for c in range(classes)] for scene in events], dtype=bool).reshape(-1, classes)
 
 
@@ -99,6 +102,11 @@ def recall_by_class(heard: np.ndarray, events: Sequence[Sequence[int]]) -> np.nd
 def best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
     """The threshold on GRID with the largest F1 of `scores >= threshold` against `truth` (of equal shape); of several
     equally good ones, the middle."""
+    _check_truths("truth", truth)
+    if np.shape(scores) != np.shape(truth) or not np.isfinite(scores).all():
+        raise ValueError(
+            f"scores {np.shape(scores)} and truth {np.shape(truth)} differ in shape or scores are not finite; pair them"
+        )
     if not np.any(truth):
         raise ValueError("no event is there to be found: choose a threshold on scenes that have some")
     f1 = np.array([_f1(scores >= threshold, truth) for threshold in GRID])
@@ -111,10 +119,16 @@ def _f1(guess: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _aligned(heard: np.ndarray, events: Sequence[Sequence[int]]) -> np.ndarray:
-    """`present` of events that must be those of as many clips."""
+    """`present` of events that must be those of as many clips as are `heard`."""
+    _check_truths("heard", heard)
     if len(heard) != len(events):
         raise ValueError(f"{len(heard)} clips but the events of {len(events)} scenes; give those of each clip")
     return present(events, heard.shape[1])
+
+
+def _check_truths(name: str, values: np.ndarray) -> None:
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError(f"{name} is not true or false throughout; give whether each class is there, not its number")
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

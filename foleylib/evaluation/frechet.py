@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
 
+ROUNDING = 1e-6  # of float32 numbers, re the largest, in an eigenvalue that is 0
+TOO_LARGE = "x or y is too large for a distance that is a number; look at the clips whose embeddings are"
+
 
 class FadInfinity(NamedTuple):
     """Intercept, slope and r2 of FAD = score + slope / n, and the points of the fit (n, FAD)."""
@@ -40,13 +43,23 @@ class MeanStd(NamedTuple):
     std: float
 
 
+def real(name: str, values: ArrayLike) -> np.ndarray:
+    """`values` in float64, which would drop the imaginary part of complex ones."""
+    values = np.asarray(values)
+    if np.iscomplexobj(values):
+        raise ValueError(f"{name} is of {values.dtype}; give real numbers, such as the real part or the magnitude")
+    return np.asarray(values, dtype=np.float64)
+
+
 def checked(name: str, values: ArrayLike, ndims: tuple[int, ...] = (2,)) -> np.ndarray:
     """`values` as a finite float64 array of at least two clips."""
-    values = np.asarray(values, dtype=np.float64)
+    values = real(name, values)
     if values.ndim not in ndims:
         raise ValueError(f"{name} has shape {values.shape}; give {' or '.join(f'{n}-D' for n in ndims)}, clips first")
     if len(values) < 2:
         raise ValueError(f"{name} holds {len(values)} clip(s); a score needs at least 2")
+    if not values.size:
+        raise ValueError(f"{name} has shape {values.shape}; give clips of 1 window and 1 dimension or more")
     if not np.isfinite(values).all():
         rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
         raise ValueError(f"{name} is not finite in {len(rows)} clip(s), first {rows[:5].tolist()}; look at their audio")
@@ -73,6 +86,21 @@ def pooled(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 def gaussian(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (D,) and unbiased covariance (D, D) of rows (N, D)."""
     return x.mean(axis=0), np.atleast_2d(np.cov(x, rowvar=False))
+
+
+def check_statistics(name: str, mean: np.ndarray, cov: np.ndarray) -> None:
+    """Refuse a mean and a covariance that no set of clips has, beyond rounding."""
+    wrong = None
+    if mean.ndim != 1 or not mean.size or cov.shape != 2 * mean.shape:
+        wrong = f"mean {mean.shape} and covariance {cov.shape}: they must be (D,) and (D, D)"
+    elif not (np.isfinite(mean).all() and np.isfinite(cov).all()):
+        wrong = "the mean or the covariance is not finite"
+    elif not np.allclose(cov, cov.T, atol=ROUNDING * np.abs(cov).max()):
+        wrong = "the covariance is not symmetric"
+    elif (values := linalg.eigvalsh((cov + cov.T) / 2))[0] < -ROUNDING * values[-1]:
+        wrong = "the covariance has a negative eigenvalue, which none of real clips has"
+    if wrong:
+        raise ValueError(f"{name}: {wrong}; compute the statistics from the clips again")
 
 
 def _singular_root(cov: np.ndarray) -> np.ndarray:
@@ -110,13 +138,27 @@ def frechet_distance(mu1: ArrayLike, cov1: ArrayLike, mu2: ArrayLike, cov2: Arra
     float >= 0
         in squared units of the embedding
     """
-    mu1, cov1, mu2, cov2 = (np.asarray(a, dtype=np.float64) for a in (mu1, cov1, mu2, cov2))
+    names = ("mu1", "cov1", "mu2", "cov2")
+    mu1, cov1, mu2, cov2 = (real(name, values) for name, values in zip(names, (mu1, cov1, mu2, cov2)))
     shapes = [a.shape for a in (mu1, cov1, mu2, cov2)]
     if mu1.ndim != 1 or shapes != [mu1.shape, mu1.shape * 2] * 2:
         raise ValueError(f"mu1, cov1, mu2, cov2 have shapes {shapes}; give (D,), (D, D), (D,), (D, D)")
+    check_statistics("mu1, cov1", mu1, cov1)
+    check_statistics("mu2, cov2", mu2, cov2)
+    return _distance(mu1, cov1, mu2, cov2)
+
+
+def _distance(mu1: np.ndarray, cov1: np.ndarray, mu2: np.ndarray, cov2: np.ndarray) -> float:
+    """`frechet_distance` of statistics that clips have; they may be too large for a number."""
     if not all(np.isfinite(a).all() for a in (mu1, cov1, mu2, cov2)):
-        raise ValueError("a mean or covariance is not finite; look for clips whose embedding is not")
-    distance = np.sum((mu1 - mu2) ** 2) + np.trace(cov1) + np.trace(cov2) - 2 * trace_sqrt(cov1, cov2)
+        raise ValueError(TOO_LARGE)
+    return _clipped(np.sum((mu1 - mu2) ** 2) + np.trace(cov1) + np.trace(cov2) - 2 * trace_sqrt(cov1, cov2))
+
+
+def _clipped(distance: float) -> float:
+    """A distance, of which rounding may have made a negative number."""
+    if not np.isfinite(distance):
+        raise ValueError(TOO_LARGE)
     return max(float(distance), 0.0)
 
 
@@ -141,7 +183,7 @@ def fad(x: ArrayLike | Gaussian, y: ArrayLike) -> float:
         return _fad_of_stored(x, y)
     x, y = pooled(x, y)
     if min(len(x), len(y)) > x.shape[1]:
-        return frechet_distance(*gaussian(x), *gaussian(y))
+        return _distance(*gaussian(x), *gaussian(y))
     return _nuclear_distance(x.mean(axis=0), covariance_factor(x), y.mean(axis=0), covariance_factor(y))
 
 
@@ -149,19 +191,21 @@ def _fad_of_stored(x: Gaussian, y: ArrayLike) -> float:
     """`fad` to a reference of which the statistics alone are at hand."""
     y = checked("y", y, ndims=(2, 3))
     y = y.reshape(-1, y.shape[-1])
-    if y.shape[1:] != x.mean.shape:
+    mean, cov = real("the mean of x", x.mean), real("the covariance of x", x.cov)
+    check_statistics("x", mean, cov)
+    if y.shape[1:] != mean.shape:
         raise ValueError(
-            f"the stored statistics have {len(x.mean)} dimensions, the clips {y.shape[1]}: they are of another embedder"
+            f"the stored statistics have {len(mean)} dimensions, the clips {y.shape[1]}: they are of another embedder"
         )
     if len(y) > y.shape[1]:
-        return frechet_distance(x.mean, x.cov, *gaussian(y))
+        return _distance(mean, cov, *gaussian(y))
     return _nuclear_distance(x.mean, x.factor(), y.mean(axis=0), covariance_factor(y))
 
 
 def _nuclear_distance(mu1: np.ndarray, factor1: np.ndarray, mu2: np.ndarray, factor2: np.ndarray) -> float:
     """Frechet distance from means and factors of covariances."""
     distance = np.sum((mu1 - mu2) ** 2) + np.sum(factor1**2) + np.sum(factor2**2)
-    return max(float(distance - 2 * linalg.svdvals(factor1 @ factor2.T).sum()), 0.0)
+    return _clipped(distance - 2 * linalg.svdvals(factor1 @ factor2.T).sum())
 
 
 def fad_infinity(
@@ -215,6 +259,8 @@ def cosine_similarities(audio: ArrayLike, text: ArrayLike) -> np.ndarray:
     """Cosine similarity of each pair of rows (N, D), (N, D) -> (N,); embeddings need not be of unit length."""
     audio, text = checked_pair(("audio", "text"), audio, text)
     norms = np.linalg.norm(audio, axis=1) * np.linalg.norm(text, axis=1)
+    if not np.isfinite(norms).all():
+        raise ValueError(f"pair {int(np.argmax(norms))} is too long for a cosine; look at its audio and caption")
     if not norms.all():
         raise ValueError(f"pair {int(np.argmin(norms))} has an embedding of length 0; look at its audio and caption")
     return np.sum(audio * text, axis=1) / norms

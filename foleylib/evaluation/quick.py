@@ -27,7 +27,7 @@ def quick(reference: Embeddings, generated: Embeddings, judge_labels: Sequence[s
 
 def kad_and_coverage(reference: Embeddings, generated: Embeddings, embedder: str) -> dict[str, float]:
     """Both class by class on the embeddings of a network ("judge", "clap"), then the mean."""
-    pairs = [(reference.only(c)[embedder], generated.only(c)[embedder]) for c in dict.fromkeys(generated.labels)]
+    pairs = [(reference.only(c)[embedder], generated.only(c)[embedder]) for c in _classes(generated.labels)]
     coverage = [density_coverage(x, y).coverage for x, y in pairs]
     return {"kad": float(np.mean([kad(x, y) for x, y in pairs])), "coverage": float(np.mean(coverage))}
 
@@ -40,9 +40,17 @@ def average_fad(reference: dict[str, np.ndarray], labels: np.ndarray, embeddings
     reference : label -> embeddings of the reference clips [shape=(M, D)]
     labels, embeddings : classes [shape=(N,)] and embeddings [shape=(N, D)] of the generated clips
     """
-    if lacking := [label for label in dict.fromkeys(labels) if label not in reference or not len(reference[label])]:
+    classes = _classes(labels)
+    if lacking := [label for label in classes if label not in reference or not len(reference[label])]:
         raise ValueError(f"the reference has no clips of class {', '.join(lacking)}: add some, or leave the class out")
-    return float(np.mean([fad(reference[label], embeddings[labels == label]) for label in dict.fromkeys(labels)]))
+    return float(np.mean([fad(reference[label], embeddings[labels == label]) for label in classes]))
+
+
+def _classes(labels: Sequence[str]) -> list[str]:
+    """Each class once; a mean over none would be NaN."""
+    if not len(labels):
+        raise ValueError("there are no generated clips: give at least 2 of every class")
+    return list(dict.fromkeys(labels))
 
 
 def judge_hits(clips: Embeddings, judge_labels: Sequence[str]) -> np.ndarray:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 from scipy.stats import norm, t
 
-from foleylib.evaluation.frechet import Gaussian, covariance_factor, fad, trace_sqrt
+from foleylib.evaluation.frechet import Gaussian, covariance_factor, fad, real, trace_sqrt
 
 
 class Interval(NamedTuple):
@@ -106,7 +106,10 @@ def frechet_bootstrap(
     else:
         x = pool(x)
         estimate, reference = fad(x[0], y[0]), (x[0].mean(axis=0), covariance_factor(x[0]))
-    strata = [np.arange(y[1][-1] + 1)] if groups is None else list(groups.values())
+    n = y[1][-1] + 1
+    if groups is not None and sorted(row for rows in groups.values() for row in rows) != list(range(n)):
+        raise ValueError(f"groups do not hold each of the {n} clips of y once; give all rows, 0 to {n - 1}")
+    strata = [np.arange(n)] if groups is None else list(groups.values())
     strata = strata if fixed_reference else [np.arange(x[1][-1] + 1), *strata]
 
     def distance(*drawn: np.ndarray) -> float:
@@ -121,7 +124,9 @@ def frechet_bootstrap(
 
 def pool(x: ArrayLike | Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The rows (R, D) of all clips, in float64, and the number (R,) of the clip of each."""
-    parts = [np.asarray(clip, dtype=np.float64).reshape(-1, np.shape(clip)[-1]) for clip in x]
+    if empty := [row for row, clip in enumerate(x) if 0 in np.shape(clip)]:
+        raise ValueError(f"{len(empty)} clip(s) without windows, first {empty[:5]}; leave them out or embed them again")
+    parts = [real("a clip's embedding", clip).reshape(-1, np.shape(clip)[-1]) for clip in x]
     if not parts:
         raise ValueError("there are no clips: a score needs at least 2, of every class")
     if len(widths := sorted({part.shape[1] for part in parts})) > 1:

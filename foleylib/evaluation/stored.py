@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from foleylib.evaluation.embeddings import Evaluated
-from foleylib.evaluation.frechet import Gaussian, gaussian
+from foleylib.evaluation.frechet import Gaussian, check_statistics, gaussian
 from foleylib.evaluation.statistics import pool
 
 CHALLENGE_FILE = "gt_embedding.pkl"  # in a folder for each class, as the challenge's evaluator has them
 CHALLENGE_CONVENTION = "fad_dcase"
-ROUNDING = 1e-6  # of float32 numbers, re the largest, in an eigenvalue that is 0
 FLOATS, INTEGERS = 2, 3  # fields of tensorflow.train.Feature
 
 
@@ -72,23 +71,12 @@ def _checked(path: Path, mean: np.ndarray, cov: np.ndarray, n: np.ndarray | int 
     ]:
         raise ValueError(f"{path}: {', '.join(wrong)}: real numbers are wanted; store it again")
     mean, cov = (np.asarray(values, dtype=np.float64) for values in (mean, cov))
-    if mean.ndim != 1 or not mean.size or cov.shape != 2 * mean.shape:
-        raise ValueError(f"{path}: mean {mean.shape} and covariance {cov.shape}; they must be (D,) and (D, D)")
     if n is not None and (np.ndim(n) or not np.isfinite(n) or n < 2 or n % 1):
         raise ValueError(
             f"{path}: the number of clips is {np.asarray(n).tolist()}: one whole number of 2 or more; store it again"
         )
-    if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
-        raise ValueError(f"{path}: the mean or the covariance is not finite; store it again")
-    largest = np.abs(cov).max()
-    if not np.allclose(cov, cov.T, atol=1e-6 * largest):
-        raise ValueError(f"{path}: the covariance is not symmetric; store it again")
-    cov = (cov + cov.T) / 2
-    if np.linalg.eigvalsh(cov)[0] < -ROUNDING * largest * len(mean):
-        raise ValueError(
-            f"{path}: the covariance has a negative eigenvalue, which none of real clips has; store it again"
-        )
-    return Gaussian(mean, cov, None if n is None else int(n))
+    check_statistics(str(path), mean, cov)
+    return Gaussian(mean, (cov + cov.T) / 2, None if n is None else int(n))
 
 
 def challenge(folder: str | Path) -> dict[str, Gaussian]:
