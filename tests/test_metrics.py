@@ -151,6 +151,12 @@ def test_density_and_coverage_in_closed_form():
         distribution.density_coverage(x, x, k=4)
 
 
+def test_windows_of_few_clips_are_rows_of_their_own():
+    x, y = (np.random.default_rng(seed).normal(size=(3, 10, 4)) for seed in range(2))
+    pooled = distribution.density_coverage(x.reshape(30, 4), y.reshape(30, 4))
+    assert distribution.density_coverage(x, y) == pooled and 0.5 < pooled.density < 1.5
+
+
 def test_coverage_tells_a_sample_from_one_clip_and_from_noise():
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(60, 6)), rng.normal(size=(60, 6))

@@ -162,6 +162,7 @@ def density_coverage(x: ArrayLike, y: ArrayLike, *, k: int | None = None) -> Den
     -------
     DensityCoverage
     """
-    inside = reached(x, y, k=k)
+    x, y = pooled(x, y)  # k counts rows, as the balls do
     k = neighbours(x) if k is None else k
+    inside = reached(x, y, k=k)
     return DensityCoverage(float(inside.sum() / (k * inside.shape[1])), float(inside.any(axis=1).mean()))
