@@ -161,6 +161,7 @@ FOLDERS = [
         lambda d: shutil.copytree(d / "rain", d / "Rain"), "classes Rain and rain are the same in words", id="two spellings"
     ),
     pytest.param(lambda d: shutil.rmtree(d / "rain") or noise(d / "rain/a.wav"), "rain 1; give at least 5[^;]*$", id="few"),
+    pytest.param(lambda d: (d / "Metadata.csv").write_text("path\n"), "Metadata.csv beside .* call it metadata.csv", id="table"),
     pytest.param(of_one_name, "rain 2; give .* several classes count as one recording, rename DogBark0, .*DogBark4", id="one name"),
     pytest.param(lambda d: (d / "rain").rename(d / "---"), "classes '---' have no letter or digit", id="class without a letter"),
     pytest.param(lambda d: (d / "rain").rename(d / "NA"), "classes 'NA' are read back from a table as missing", id="class NA"),
@@ -287,6 +288,7 @@ TABLES = [
     pytest.param(HEADER + ROWS.replace(",dog,", f",{'é' * 51},"), "have more than 100 bytes", id="long label of two bytes a letter"),
     pytest.param(HEADER + "".join(f"a{i}.wav,a/{i},train\n" for i in range(30)), "and 10 more begin with a dot", id="30 labels"),
     pytest.param((HEADER + ROWS).replace("label,split", "label,Split"), "columns that are not read as they are spelt; write 'Split' as split", id="Split"),
+    pytest.param((HEADER + ROWS).replace("label,split", "license,label"), "write .license. as licence", id="license"),
     pytest.param("path,Label,CAPTION_1, Group\na.wav,dog,woof,x\n", "write 'Label' as label, 'CAPTION_1' as caption_1, ' Group' as group", id="four columns"),
     pytest.param("path,label,label \na.wav,dog,x\n", "write 'label ' as label", id="column with a blank"),
     pytest.param(HEADER + ROWS.replace("dog", "Rain", 1), "Rain and rain are the same in words", id="two spellings"),

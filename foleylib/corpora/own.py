@@ -9,9 +9,8 @@ from foleylib.datasets.manifest import CorpusError
 from foleylib.evaluation.remarks import listed
 
 OTHERS = (".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".m4a", ".mp4", ".oga", ".opus", ".webm", ".wma")  # not read
-COLUMNS = re.compile(
-    r"path|label|split|caption(_\d+)?|source_group|group|licence"
-)  # of a table; others may stand there
+# Columns of a table that are read; others may stand there.
+COLUMNS = re.compile(r"path|label|split|caption(_\d+)?|source_group|group|licence")
 
 
 def folder(root: Path, classes: list[str] | None = None) -> list[dict]:
@@ -58,6 +57,9 @@ def of_classes(root: Path, classes: list[str] | None = None) -> tuple[list[dict]
         "{} outside the folders of the classes, move each into that of its class": [
             path.name for path in labels if is_sound(path.name) and not path.is_dir()
         ],
+        "{} beside the folders of the classes, call it metadata.csv to have it read, or move it away": [
+            path.name for path in labels if path.name.lower() == "metadata.csv"
+        ],
         "{} are links to what is not there, correct or remove them": [n for n in dangling if not is_sound(n)],
         f"{{}} are none of {', '.join(AUDIO)}, convert or remove them": _below(root, counted, "*", OTHERS),
         "{} deeper than <class>/<sound>, move them up or remove them": _below(root, counted, "*/**/*", AUDIO),
@@ -102,8 +104,8 @@ def _table(root: Path, name: str) -> list[dict]:
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
-    """Refuse columns that only case or blanks part from one that is read: they would be passed over without a word."""
-    meant = {column: column.strip().lower() for column in columns}
+    """Refuse columns that case, blanks or an s part from one that is read: they would be passed over without a word."""
+    meant = {column: column.strip().lower().replace("license", "licence") for column in columns}
     wrong = [f"{column!r} as {name}" for column, name in meant.items() if column != name and COLUMNS.fullmatch(name)]
     if wrong:
         raise CorpusError(f"{path}: columns that are not read as they are spelt; write {listed(wrong)}")
