@@ -151,6 +151,11 @@ def test_clips_that_clap_does_not_hear_to_their_end_are_told(folders, tmp_path):
     assert not [sentence for sentence in card["remarks"] if "hears" in sentence]
 
 
+def test_names_with_dots_are_names_of_their_own(tmp_path):
+    (tmp_path / "said.csv").write_text("file,caption\ntake.0,rain\ntake.1,wind\ntake.2.wav,a dog\n")
+    assert scoring._captions(tmp_path / "said.csv") == {"take.0": "rain", "take.1": "wind", "take.2": "a dog"}
+
+
 def test_captions_give_the_clap_score(folders, tmp_path):
     captions = tmp_path / "said.csv"
     captions.write_text("file,caption\n" + "".join(f"{n}.wav,white noise\n" for n in range(4)))

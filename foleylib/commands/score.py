@@ -12,6 +12,7 @@ from torch import nn
 from foleylib import paths
 from foleylib.commands.outputs import check_folder, check_free, place
 from foleylib.corpora import csv_file
+from foleylib.evaluation.clips import SOUNDS
 from foleylib.evaluation.folders import DEFAULTS, Options, score_folder
 from foleylib.evaluation.remarks import listed
 from foleylib.networks import clap as claps
@@ -87,7 +88,8 @@ def _captions(file: Path) -> dict[str, str]:
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     if not all(Path(name).name for name in table.file):
         raise ValueError(f"{file}: a row has no file; name the file of each caption")
-    names = table.file.map(lambda name: Path(name).with_suffix("").as_posix())
+    files = [Path(name) for name in table.file]  # with the suffix of a sound or without
+    names = pd.Series([(f.with_suffix("") if f.suffix.lower() in SOUNDS else f).as_posix() for f in files])
     if twice := sorted(set(names[names.duplicated()])):
         raise ValueError(f"{file}: {listed(twice)} stands there twice; give each clip one caption")
     return dict(zip(names, table.caption))
