@@ -54,7 +54,7 @@ def work(part: str, folder: Path):
     """What is measured of a part, a call without arguments; models are made before."""
     source, out = folder / "source", folder / "corpus"
     if part == "prepare":
-        how = {"rate": RATE, "seconds": SECONDS, "padding": "dataset", "split_fractions": {"train": 1.0}}
+        how = {"rate": RATE, "seconds": SECONDS, "padding": "dataset"}
         settings = Corpus(kind="folder", root=str(source), jobs=1, **how)
         return lambda: prepare("benchmark", settings, out)
     if part == "audit":
