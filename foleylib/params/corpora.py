@@ -101,10 +101,6 @@ class Corpus(Section):
             )
         if self.kind != "synthetic" and self.root is None:
             raise ValueError(f"a corpus of kind '{self.kind}' needs 'root', the folder that holds it")
-        if self.kind != "synthetic" and self.scenes is not None:
-            raise ValueError(f"a corpus of kind '{self.kind}' has no 'scenes': they are made of sound models")
-        if self.kind == "synthetic" and self.archive is not None:
-            raise ValueError("a corpus of kind 'synthetic' has no 'archive': it is made here")
         return self
 
     @model_validator(mode="after")
@@ -112,6 +108,8 @@ class Corpus(Section):
         made, by_folds = self.kind == "synthetic", self.kind in ("esc50", "urbansound8k")
         unread = {
             "root": (made, "it is made here; to read a folder, give its kind, such as 'folder'"),
+            "archive": (made, "it is made here"),
+            "scenes": (not made, "they are made of sound models"),
             "clips_per_class": (not made, "all of its clips are taken"),
             "folds": (not by_folds, "only esc50 and urbansound8k have folds"),
             "split_fractions": (made or by_folds, "its splits are those of " + ("folds" if by_folds else "its counts")),
